@@ -1,0 +1,82 @@
+"""What a store is: it takes frames' tables whole and tells the outcome; it answers range queries.
+
+A point is (series, time): writing it again is the same point. `write` returns only when every point is durable in the
+database, else raises what happened. Nothing is buffered behind the caller's back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from contract.readings import Kind, Table, Value
+from contract.topics import GatewayPath
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What identifies a series in the database: the measurement is the quantity, the rest are tags."""
+
+    path: GatewayPath
+    device: str
+    stream: str
+    quantity: str
+    unit: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FramePoints:
+    """The points of one frame. `series[i]` maps the stream ids of `tables[i]` to series, in the table's order."""
+
+    path: GatewayPath
+    boot: int
+    sequence: int
+    tables: tuple[Table, ...]
+    series: tuple[tuple[Series, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One stored point as read back. `value` is None where the database holds quality alone (NaN, infinity)."""
+
+    time_ns: int
+    value: Value | None
+    quality: int
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which series: every field that is not None must match."""
+
+    gateway: str | None = None
+    device: str | None = None
+    stream: str | None = None
+
+
+class Store(Protocol):
+    """One database."""
+
+    async def open(self) -> None:
+        """Connect and create what is missing. Raises StoreUnavailable, or ConfigError when it can never work."""
+
+    async def close(self) -> None:
+        """Free everything. Never raises."""
+
+    async def write(self, frames: Sequence[FramePoints]) -> None:
+        """Make every point durable.
+
+        Raises PartialWrite when all but the named points are durable, StoreUnavailable when nothing may be assumed.
+        """
+
+    async def series(self) -> list[Series]:
+        """Every series the store holds, sorted."""
+
+    async def read(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 10_000) -> list[Point]:
+        """Points with start_ns <= time < end_ns, ascending, at most `limit`. Raises StoreUnavailable."""
+
+    async def count(self, selector: Selector) -> dict[tuple[str, str, str], int]:
+        """Points by (gateway, device, stream). Raises StoreUnavailable."""
+
+    async def latest(self, selector: Selector) -> dict[tuple[str, str, str], Point]:
+        """The newest point by (gateway, device, stream). Raises StoreUnavailable."""

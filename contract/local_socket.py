@@ -1,0 +1,88 @@
+"""How a command asks the process that runs on the same machine: one JSON line there, one back, over a Unix socket.
+
+Used by `weinao-gateway status` and `weinao-cloud ledger`. The socket's mode is its access control;
+nothing here listens on a network.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from contract.errors import WeinaoError
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+Answer = dict[str, Any]
+Handler = Callable[[Answer], Answer]
+
+
+class NobodyThere(WeinaoError):
+    """No process answers on the socket."""
+
+
+@contextlib.asynccontextmanager
+async def serve(path: Path, handlers: Mapping[str, Handler]) -> AsyncIterator[None]:
+    """Answer requests at `path` (mode 0600) while the context lasts. A handler's ValueError is told to the asker."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), timeout=10)
+            writer.write(json.dumps(_answer(line, handlers), default=str).encode() + b"\n")
+            await asyncio.wait_for(writer.drain(), timeout=30)
+        except (TimeoutError, ConnectionError, ValueError):
+            log.debug("a local request was cut short")
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_unix_server(answer, path, limit=MAX_REQUEST_BYTES)
+    path.chmod(0o600)
+    try:
+        yield
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+
+
+def _answer(line: bytes, handlers: Mapping[str, Handler]) -> Answer:
+    try:
+        request = json.loads(line)
+        handler = handlers[request.pop("request")]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return {"error": f"expected a JSON line with 'request', one of: {', '.join(sorted(handlers))}"}
+    try:
+        return handler(request)
+    except ValueError as error:
+        return {"error": str(error)}
+
+
+def ask(path: Path, request: str, *, timeout_s: float = 10, **arguments: object) -> Answer:
+    """The running process's answer. Raises NobodyThere, or ValueError with the process's own words."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(timeout_s)
+        try:
+            link.connect(os.fspath(path))
+            link.sendall(json.dumps({"request": request, **arguments}).encode() + b"\n")
+            with link.makefile("rb") as stream:
+                line = stream.readline(MAX_REPLY_BYTES)
+        except OSError as error:
+            raise NobodyThere(f"nothing answers at {path}: is it running? ({error.strerror or error})") from None
+    if not line:
+        raise NobodyThere(f"{path}: the process went away before it answered")
+    answer = json.loads(line)
+    if not isinstance(answer, dict):
+        raise NobodyThere(f"{path}: not our process")
+    if "error" in answer:
+        raise ValueError(str(answer["error"]))
+    return answer

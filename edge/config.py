@@ -1,0 +1,285 @@
+"""The gateway's configuration: what a technician writes, checked before anything starts.
+
+One file. Driver-specific parts are validated by the driver's own model; everything else by the models here. Nothing here
+touches a network, a port or a device: `probe` does that.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+
+from contract import config_file
+from contract.catalogue import Area, Grade, Site
+from contract.config_file import MarkedDict, problem_at
+from contract.errors import ConfigError
+from contract.names import Name
+from drivers.base import BusSpec, DriverRegistry, Spec
+
+MIB = 1024 * 1024
+
+
+class GatewaySection(Spec):
+    """Who this gateway is, where it stands, and whose data it gathers (a stream may say otherwise)."""
+
+    id: Name
+    area: Area
+    site: Site = Site()
+    owner: str = ""
+    contact: str = ""
+    grade: Grade = Grade.RESTRICTED
+    shared_with: tuple[str, ...] = ()
+    retention: str = "standard"
+    legal_basis: str = ""
+
+
+class TlsSection(Spec):
+    """Certificates for the broker, PEM files."""
+
+    ca: Path
+    cert: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> "TlsSection":
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("expected both 'cert' and 'key', or neither")
+        return self
+
+
+class MqttSection(Spec):
+    """The broker. Without `tls` only a broker on this machine is accepted, unless `plaintext: true` says it is meant."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(8883, ge=1, le=65535)
+    tls: TlsSection | None = None
+    plaintext: bool = False
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    keepalive_s: int = Field(30, ge=5, le=3600)
+    reconnect_max_s: float = Field(60, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _safe(self) -> "MqttSection":
+        if self.tls is None and not self.plaintext and not is_loopback(self.host):
+            raise ValueError(
+                f"{self.host} is another machine and 'tls' is missing: readings and passwords would travel in "
+                "plain text. Add tls: {ca: FILE}, or plaintext: true if the network itself is protected"
+            )
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("expected 'password' or 'password_file', not both")
+        return self
+
+    def read_password(self) -> str | None:
+        """The password, from where the config says. Raises ConfigError when its file cannot be read."""
+        if self.password_file is None:
+            return self.password.get_secret_value() if self.password else None
+        try:
+            return self.password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError([f"mqtt.password_file: {self.password_file} cannot be read: {error}"]) from None
+
+
+class OutboxSection(Spec):
+    """The disk queue that keeps readings until the database has them."""
+
+    directory: Path
+    max_bytes: int = Field(512 * MIB, ge=1 * MIB)
+    min_free_bytes: int = Field(64 * MIB, ge=0)
+
+
+class PublishSection(Spec):
+    """How readings travel: small frames soon, or large frames cheaply.
+
+    linger_s: how long a frame collects readings. window_frames: frames sent and not yet acknowledged by the database.
+    backlog_bytes_per_s: how fast old frames drain after an outage, beside the live ones.
+    ack_timeout_s: after that an unacknowledged frame is sent again, then after twice as long, and so on.
+    """
+
+    profile: Literal["realtime", "balanced", "frugal"] = "balanced"
+    linger_s: float | None = Field(None, gt=0, le=3600)
+    max_readings: int = Field(50_000, ge=1, le=500_000)
+    window_frames: int = Field(64, ge=1, le=1000)
+    backlog_bytes_per_s: int = Field(4 * MIB, ge=1024)
+    ack_timeout_s: float = Field(10, gt=0, le=3600)
+
+    def effective_linger_s(self) -> float:
+        """Seconds a frame collects readings: `linger_s`, else what the profile means."""
+        return self.linger_s or {"realtime": 0.1, "balanced": 1.0, "frugal": 60.0}[self.profile]
+
+
+class ClockSection(Spec):
+    """When to believe the system clock: at once (`system`), or when NTP has set it (`ntp`)."""
+
+    source: Literal["system", "ntp"] = "system"
+    sync_marker: Path = Path("/run/systemd/timesync/synchronized")
+
+
+class HealthSection(Spec):
+    """The gateway's own streams."""
+
+    interval_s: float = Field(10, ge=1, le=3600)
+
+
+class StatusSection(Spec):
+    """Where `weinao-gateway status` finds the running gateway. Default: `status.sock` beside the outbox."""
+
+    socket: Path | None = None
+
+
+class GatewayFile(Spec):
+    """The file's sections but for `buses`, which the drivers' own models check."""
+
+    gateway: GatewaySection
+    mqtt: MqttSection
+    outbox: OutboxSection
+    publish: PublishSection = PublishSection()
+    clock: ClockSection = ClockSection()
+    health: HealthSection = HealthSection()
+    status: StatusSection = StatusSection()
+    backoff_max_s: float = Field(60, gt=0, le=3600)
+
+
+class GatewayConfig(Spec):
+    """A configuration that may run."""
+
+    file: GatewayFile
+    buses: tuple[BusSpec, ...]
+
+    @property
+    def status_socket(self) -> Path:
+        """Where the running gateway answers."""
+        return self.file.status.socket or self.file.outbox.directory / "status.sock"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` names this machine, without asking a resolver."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def load(path: Path, registry: DriverRegistry) -> GatewayConfig:
+    """The configuration in `path`. Raises ConfigError with every problem found, one line each."""
+    data = config_file.load_yaml(path)
+    raw_buses = data.get("buses")
+    problems: list[str] = []
+    rest = _without(data, "buses")
+    try:
+        file = GatewayFile.model_validate(rest)
+    except ValidationError as error:
+        problems.extend(config_file.describe(error, rest, GatewayFile))
+        file = None
+    buses: list[BusSpec] = []
+    if not isinstance(raw_buses, list) or not raw_buses:
+        found = "nothing" if not raw_buses else f"a {type(raw_buses).__name__.removeprefix('Marked').lower()}"
+        problems.append(problem_at(data, ["buses"], f"found {found}, expected a list of at least one bus"))
+    else:
+        for index, raw in enumerate(raw_buses):
+            try:
+                buses.append(_bus(data, index, raw, registry))
+            except ConfigError as error:
+                problems.extend(error.problems)
+        problems.extend(_duplicates(data, raw_buses))
+    if problems or file is None:
+        raise ConfigError(sorted(dict.fromkeys(problems), key=_by_place))
+    config = GatewayConfig.model_construct(file=file, buses=tuple(buses))
+    return _relative_to(config, path.parent)
+
+
+def _bus(data: MarkedDict, index: int, raw: object, registry: DriverRegistry) -> BusSpec:
+    place: list[str | int] = ["buses", index]
+    if not isinstance(raw, MarkedDict):
+        raise ConfigError([problem_at(data, place, "expected a bus: 'name', 'driver', 'devices'")])
+    name = raw.get("driver")
+    if not isinstance(name, str):
+        raise ConfigError([problem_at(data, [*place, "driver"], f"expected one of: {', '.join(registry.names())}")])
+    try:
+        driver = registry.get(name)
+    except ConfigError as error:
+        raise ConfigError([problem_at(data, [*place, "driver"], text) for text in error.problems]) from None
+    devices = raw.get("devices")
+    if isinstance(devices, list):
+        for position, device in enumerate(devices):
+            if isinstance(device, MarkedDict):
+                devices[position] = registry.expand(device, name)
+    try:
+        spec = driver.bus_spec.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_in_bus(error, data, index, driver.bus_spec)) from None
+    return spec
+
+
+def _in_bus(error: ValidationError, data: MarkedDict, index: int, model: type[BaseModel]) -> list[str]:
+    """The problems of one bus, with keys counted from the top of the file."""
+    bus = data["buses"][index]
+    prefix = f"buses.{index}"
+    lines = []
+    for line in config_file.describe(error, bus, model):
+        place, _, text = line.partition(": ")
+        lines.append(f"{place}: {prefix}.{text}")
+    return lines
+
+
+def _duplicates(data: MarkedDict, buses: list[object]) -> Iterable[str]:
+    """Names that must be unique in the whole file: buses, and devices across buses."""
+    bus_names: dict[str, int] = {}
+    device_names: dict[str, str] = {}
+    for index, bus in enumerate(buses):
+        if not isinstance(bus, MarkedDict):
+            continue
+        name = str(bus.get("name"))
+        if name in bus_names:
+            yield problem_at(data, ["buses", index, "name"], f"bus {name!r} is already buses.{bus_names[name]}")
+        bus_names.setdefault(name, index)
+        devices = bus.get("devices")
+        for position, device in enumerate(devices if isinstance(devices, list) else []):
+            if not isinstance(device, dict) or "name" not in device:
+                continue
+            device_name = str(device["name"])
+            where = ["buses", index, "devices", position, "name"]
+            if device_name in device_names:
+                yield problem_at(
+                    data, where, f"device {device_name!r} stands already on bus {device_names[device_name]!r}"
+                )
+            if device_name == "gateway":
+                yield problem_at(data, where, "'gateway' is the gateway's own device; choose another name")
+            device_names.setdefault(device_name, name)
+
+
+def _without(data: MarkedDict, key: str) -> MarkedDict:
+    rest = MarkedDict({name: value for name, value in data.items() if name != key})
+    rest.mark, rest.keys_at, rest.values_at = data.mark, data.keys_at, data.values_at
+    return rest
+
+
+def _relative_to(config: GatewayConfig, folder: Path) -> GatewayConfig:
+    """Relative paths in a config mean: beside the config."""
+    file = config.file
+    mqtt = file.mqtt
+    if mqtt.tls:
+        tls = mqtt.tls.model_copy(
+            update={key: folder / value for key, value in mqtt.tls.model_dump().items() if value is not None}
+        )
+        mqtt = mqtt.model_copy(update={"tls": tls})
+    if mqtt.password_file:
+        mqtt = mqtt.model_copy(update={"password_file": folder / mqtt.password_file})
+    outbox = file.outbox.model_copy(update={"directory": folder / file.outbox.directory})
+    status = file.status
+    if status.socket:
+        status = status.model_copy(update={"socket": folder / status.socket})
+    file = file.model_copy(update={"mqtt": mqtt, "outbox": outbox, "status": status})
+    return config.model_copy(update={"file": file})
+
+
+def _by_place(line: str) -> tuple[str, int, int]:
+    file, _, rest = line.partition(":")
+    numbers = rest.split(":", 2)
+    try:
+        return file, int(numbers[0]), int(numbers[1])
+    except (ValueError, IndexError):
+        return file, 0, 0
