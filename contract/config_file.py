@@ -19,6 +19,7 @@ from contract.errors import ConfigError
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
+_PLAIN_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -80,23 +81,30 @@ def load_yaml(path: Path) -> MarkedDict:
         raise ConfigError([f"{name}: may not be read by this user"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{name}: not UTF-8 text (byte {error.start}); save the file as UTF-8"]) from None
-    loader = _Loader(text)
+    data = _parse(text, name)
+    if not isinstance(data, MarkedDict):
+        raise ConfigError([f"{name}:1:1: found a {_kind(data)}, expected 'key: value' lines"])
+    return data
+
+
+def _parse(text: str, name: str) -> Any:
     try:
-        node = loader.get_single_node()
-        if node is None:
-            raise ConfigError([f"{name}:1:1: the file is empty"])
-        data = _build(node, name, loader, depth=0)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
+            raise ConfigError([f"{name}: YAML anchors and aliases (&, *) are not used here; write it out"])
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                raise ConfigError([f"{name}:1:1: the file is empty"])
+            return _build(node, name, loader, depth=0)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         place = error.problem_mark or error.context_mark
         where = f":{place.line + 1}:{place.column + 1}" if place else ""
         raise ConfigError([f"{name}{where}: not valid YAML: {error.problem or error.context}"]) from None
     except yaml.YAMLError as error:
         raise ConfigError([f"{name}: not valid YAML: {str(error).splitlines()[0]}"]) from None
-    finally:
-        loader.dispose()
-    if not isinstance(data, MarkedDict):
-        raise ConfigError([f"{name}:1:1: found a {_kind(data)}, expected 'key: value' lines"])
-    return data
 
 
 def load(path: Path, model: type[Model]) -> Model:
@@ -130,6 +138,8 @@ def problem_at(data: object, steps: Sequence[str | int], text: str) -> str:
 def _build(node: yaml.Node, file: str, loader: _Loader, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise ConfigError([f"{_mark(node, file)}: nested deeper than {MAX_DEPTH} levels"])
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+        raise ConfigError([f"{_mark(node, file)}: not valid YAML here: the tag {node.tag!r}"])
     if isinstance(node, yaml.MappingNode):
         mapping = MarkedDict()
         mapping.mark, mapping.keys_at, mapping.values_at = _mark(node, file), {}, {}

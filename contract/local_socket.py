@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from contract.errors import WeinaoError
 
 log = logging.getLogger(__name__)
 
+MAX_ADDRESS_BYTES = 100
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 Answer = dict[str, Any]
@@ -26,6 +27,19 @@ Handler = Callable[[Answer], Answer]
 
 class NobodyThere(WeinaoError):
     """No process answers on the socket."""
+
+
+@contextlib.contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """A name for the socket that fits into the kernel's 108 bytes, however deep its folder lies."""
+    if len(os.fsencode(path)) < MAX_ADDRESS_BYTES:
+        yield os.fspath(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +60,8 @@ async def serve(path: Path, handlers: Mapping[str, Handler]) -> AsyncIterator[No
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    server = await asyncio.start_unix_server(answer, path, limit=MAX_REQUEST_BYTES)
+    with _address(path) as address:
+        server = await asyncio.start_unix_server(answer, address, limit=MAX_REQUEST_BYTES)
     path.chmod(0o600)
     try:
         yield
@@ -72,7 +87,8 @@ def ask(path: Path, request: str, *, timeout_s: float = 10, **arguments: object)
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(timeout_s)
         try:
-            link.connect(os.fspath(path))
+            with _address(path) as address:
+                link.connect(address)
             link.sendall(json.dumps({"request": request, **arguments}).encode() + b"\n")
             with link.makefile("rb") as stream:
                 line = stream.readline(MAX_REPLY_BYTES)

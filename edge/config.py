@@ -1,7 +1,7 @@
 """The gateway's configuration: what a technician writes, checked before anything starts.
 
-One file. Driver-specific parts are validated by the driver's own model; everything else by the models here. Nothing here
-touches a network, a port or a device: `probe` does that.
+One file. Driver-specific parts are validated by the driver's own model; everything else by the models here. Nothing
+here touches a network, a port or a device: `probe` does that.
 """
 
 import ipaddress
@@ -50,7 +50,7 @@ class TlsSection(Spec):
 
 
 class MqttSection(Spec):
-    """The broker. Without `tls` only a broker on this machine is accepted, unless `plaintext: true` says it is meant."""
+    """The broker. Without `tls` only one on this machine is accepted, unless `plaintext: true` says it is meant."""
 
     host: str = Field(min_length=1)
     port: int = Field(8883, ge=1, le=65535)

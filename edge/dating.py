@@ -1,11 +1,12 @@
 """Dates frames that were taken before the clock could be trusted.
 
 A gateway without a battery-backed clock starts in 1970 or at its last shutdown. Until NTP has spoken its frames carry
-CLOCK_BOOTTIME, which runs through every process of one start of the machine. Once the clock is known, one offset dates all of
-them. The offset of a boot is decided once and kept on disk, so a frame that is sent again has the same times again.
+CLOCK_BOOTTIME, which runs through every process of one start of the machine. Once the clock is known, one offset
+dates all of them. The offset of a boot is decided once and kept on disk, so a frame that is sent again has the same
+times again.
 
-A machine that lost power before it ever knew the time leaves frames that nothing can date exactly: they are placed right
-after the newest time known when they were taken, and every reading says so (UNCERTAIN, CLOCK_ESTIMATED).
+A machine that lost power before it ever knew the time leaves frames that nothing can date exactly: they are placed
+right after the newest time known when they were taken, and every reading says so (UNCERTAIN, CLOCK_ESTIMATED).
 """
 
 from collections.abc import Callable
@@ -21,8 +22,8 @@ _MACHINE_BOOT = Path("/proc/sys/kernel/random/boot_id")
 class Dating(msgspec.Struct):
     """What is known of one boot of the gateway process.
 
-    machine: the start of the machine it ran in. newest_ns: the newest UTC time known when it began. offset_ns: UTC minus
-    CLOCK_BOOTTIME, None while unknown.
+    machine: the start of the machine it ran in. newest_ns: the newest UTC time known when it began. offset_ns: UTC
+    minus CLOCK_BOOTTIME, None while unknown.
     """
 
     machine: str
@@ -64,7 +65,7 @@ class Datings:
         self._save()
 
     def settle(self, offset_ns: int) -> None:
-        """The clock is known: UTC is CLOCK_BOOTTIME plus `offset_ns` for every undated boot of this start of the machine."""
+        """The clock is known: UTC is CLOCK_BOOTTIME plus `offset_ns`, for every undated boot of this machine start."""
         for dating in self._boots.values():
             if dating.machine == self._machine and dating.offset_ns is None:
                 dating.offset_ns = offset_ns

@@ -5,8 +5,8 @@ of the collector, which it sends when the database has the frame. Until then at 
 is not acknowledged in time is sent again, ever less often; after a reconnect everything under way is sent again. The
 collector recognises what it has, so sending twice is harmless.
 
-Order: live frames first, newest before older, so that the city sees the present; then the backlog, oldest first, at a bounded
-rate and never more than three quarters of the window.
+Order: live frames first, newest before older, so that the city sees the present; then the backlog, oldest first, at a
+bounded rate and never more than three quarters of the window.
 """
 
 import asyncio

@@ -1,0 +1,109 @@
+"""What every store that speaks line protocol shares: threads, batching, outcomes and reading.
+
+The HTTP libraries block, so each store has a few threads of its own; the event loop never waits on them. A write
+that is cancelled may still reach the database, which is harmless: it is the same points when it is written again.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from cloud.stores.base import FramePoints, Point, Selector, Series
+from cloud.stores.http import Answer
+from cloud.stores.lines import INFLUX, Dialect, Prefixes
+from cloud.stores.writer import LineWriter
+from contract.errors import PartialWrite
+
+BATCH_LINES = 5_000
+BATCH_LINES_MAX = 20_000
+THREADS = 4
+PROBE = b"# weinao\n"  # a comment: a write that stores nothing and still shows whether writing would work
+Key = tuple[str, str, str]
+Result = TypeVar("Result")
+
+
+class Transport(Protocol):
+    """How lines reach one database. Blocking."""
+
+    url: str
+
+    def open(self) -> None:
+        """Check that writing can work. Raises StoreUnavailable or ConfigError."""
+
+    def post(self, body: bytes) -> Answer:
+        """Send lines and return the server's answer. Raises StoreUnavailable when there is none."""
+
+    def close(self) -> None:
+        """Free the connections."""
+
+
+class Reader(Protocol):
+    """The reading half of a store. Blocking; raises StoreUnavailable."""
+
+    def series(self) -> list[Series]:
+        """See Store.series."""
+
+    def read(self, series: Series, start_ns: int, end_ns: int, limit: int) -> list[Point]:
+        """See Store.read."""
+
+    def count(self, selector: Selector) -> dict[Key, int]:
+        """See Store.count."""
+
+    def latest(self, selector: Selector) -> dict[Key, Point]:
+        """See Store.latest."""
+
+
+class LineStore:
+    """A Store over a transport and a reader. Several writes may run at once, each in a thread."""
+
+    def __init__(
+        self, transport: Transport, reader: Reader, *, batch_lines: int = BATCH_LINES, dialect: Dialect = INFLUX
+    ) -> None:
+        if not 1 <= batch_lines <= BATCH_LINES_MAX:
+            raise ValueError(f"batch_lines is 1 to {BATCH_LINES_MAX}; found {batch_lines}")
+        self._transport = transport
+        self._reader = reader
+        self._dialect = dialect
+        self._batch_lines = batch_lines
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self._prefixes = Prefixes(dialect)
+
+    async def open(self) -> None:
+        """Connect and create what is missing. Raises StoreUnavailable, or ConfigError when it can never work."""
+        await self._run(self._transport.open)
+
+    async def close(self) -> None:
+        """Wait for the requests under way, at most their timeout, and free everything."""
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        self._transport.close()
+
+    async def write(self, frames: Sequence[FramePoints]) -> None:
+        """Store every point. Raises PartialWrite naming each refused one, or StoreUnavailable."""
+        rejected = await self._run(
+            LineWriter(
+                self._transport.url, self._transport.post, self._prefixes, batch_lines=self._batch_lines
+            ).write,
+            frames,
+        )
+        if rejected:
+            raise PartialWrite(rejected)
+
+    async def series(self) -> list[Series]:
+        """Every series the database holds, sorted; units are empty, the database does not know them."""
+        return await self._run(self._reader.series)
+
+    async def read(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 10_000) -> list[Point]:
+        """Points with start_ns <= time < end_ns, ascending, at most `limit`."""
+        return await self._run(self._reader.read, series, start_ns, end_ns, limit)
+
+    async def count(self, selector: Selector) -> dict[Key, int]:
+        """Points by (gateway, device, stream)."""
+        return await self._run(self._reader.count, selector)
+
+    async def latest(self, selector: Selector) -> dict[Key, Point]:
+        """The newest point by (gateway, device, stream)."""
+        return await self._run(self._reader.latest, selector)
+
+    async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

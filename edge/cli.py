@@ -1,0 +1,70 @@
+"""The command line of the gateway: `weinao-gateway check | probe | run | status | outbox | profiles`."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from contract.errors import ConfigError, Fatal
+from drivers.base import DriverRegistry
+from edge import commands
+from edge.config import GatewayConfig, load
+
+Run = Callable[[GatewayConfig, DriverRegistry], int]
+
+_HELP = {
+    "check": "is this configuration right? touches no device and no network",
+    "probe": "touch every device and the broker once, and say what answers",
+    "run": "sample, keep, send, until stopped",
+    "status": "how is the running gateway?",
+    "outbox": "what waits on this disk?",
+}
+
+
+def main(arguments: Sequence[str], registry: DriverRegistry, run: Run) -> int:
+    """Do what was typed; returns the exit code: 0 fine, 2 configuration or arguments wrong, 1 anything else."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        return _do(options, registry, run)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return 2
+    except Fatal as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _do(options: argparse.Namespace, registry: DriverRegistry, run: Run) -> int:
+    if options.command == "profiles":
+        return commands.profiles(registry, as_json=options.json)
+    path: Path = options.config
+    if options.command == "run":
+        return run(load(path, registry), registry)
+    if options.command == "probe":
+        return asyncio.run(commands.probe(path, registry, as_json=options.json))
+    command = {"check": commands.check, "status": commands.status, "outbox": commands.outbox}[options.command]
+    return command(path, registry, as_json=options.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="weinao-gateway", description="The edge gateway of a city's micro-brain.")
+    parser.add_argument("--verbose", action="store_true", help="log what happens in detail")
+    commands_ = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _HELP.items():
+        command = commands_.add_parser(name, help=text, description=text)
+        command.add_argument("config", type=Path, metavar="CONFIG", help="the gateway's YAML file")
+        if name != "run":
+            command.add_argument("--json", action="store_true", help="print JSON")
+    profiles = commands_.add_parser("profiles", help="the device profiles that come with the product")
+    profiles.add_argument("--json", action="store_true", help="print JSON")
+    return parser

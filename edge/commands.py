@@ -1,0 +1,239 @@
+"""What a technician types beside `run`: check, probe, status, outbox, profiles.
+
+Each prints what a tired person on a ladder can act on, and returns the exit code: 0 fine, 1 something is wrong out
+there, 2 the configuration or the arguments are wrong (raised as ConfigError, printed by the command line).
+"""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from contract import local_socket
+from contract.errors import DeviceUnavailable
+from contract.readings import Quality, quality_of, reason_of
+from drivers.base import Block, Bus, BusSpec, Driver, DriverRegistry, Scan
+from edge import config as configs
+from edge.config import GatewayConfig
+from edge.streams import scans_of
+
+LISTEN_MAX_S = 15.0
+
+
+@dataclass(slots=True)
+class Finding:
+    """What a probe found of one device."""
+
+    bus: str
+    device: str
+    ok: bool
+    values: int = 0
+    streams: int = 0
+    round_trip_ms: float | None = None
+    problems: list[str] = field(default_factory=list)
+    samples: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as plain JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def check(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
+    """Say what the configuration means; raises ConfigError when it may not run. Touches no device and no network."""
+    config = configs.load(path, registry)
+    devices = [device for bus in config.buses for device in bus.devices]
+    streams = sum(len(device.streams) for device in devices)
+    gateway = config.file.gateway
+    if as_json:
+        counts = {"buses": len(config.buses), "devices": len(devices), "streams": streams}
+        print(json.dumps({"ok": True, "gateway": gateway.id, **counts}))
+        return 0
+    area = f"{gateway.area.city} / {gateway.area.district} / {gateway.area.street}"
+    print(f"{path}: fine. Gateway {gateway.id} in {area}")
+    for bus in config.buses:
+        names = ", ".join(device.name for device in bus.devices)
+        print(f"  bus {bus.name} ({bus.driver}): {sum(len(d.streams) for d in bus.devices)} streams of {names}")
+    print(f"  broker {config.file.mqtt.host}:{config.file.mqtt.port}, outbox {config.file.outbox.directory}")
+    print(f"Next: weinao-gateway probe {path}")
+    return 0
+
+
+async def probe(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
+    """Touch every device once, and the broker's address; exit 1 unless everything answers as configured."""
+    config = configs.load(path, registry)
+    broker = await _probe_broker(config)
+    groups = await asyncio.gather(*(_probe_bus(bus, registry.get(bus.driver)) for bus in config.buses))
+    findings = [finding for group in groups for finding in group]
+    good = broker is None and all(finding.ok for finding in findings)
+    if as_json:
+        print(json.dumps({"ok": good, "broker": broker or "ok", "devices": [f.as_json() for f in findings]}))
+    else:
+        _print_findings(findings, broker, config)
+    return 0 if good else 1
+
+
+async def _probe_broker(config: GatewayConfig) -> str | None:
+    """What is wrong with the way to the broker, or None."""
+    host, port = config.file.mqtt.host, config.file.mqtt.port
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(5):
+            _, writer = await asyncio.open_connection(host, port)
+    except socket.gaierror:
+        return f"the name {host!r} cannot be resolved: check the spelling and this machine's DNS"
+    except TimeoutError:
+        return f"{host}:{port} does not answer within 5 s: check the network and the firewall"
+    except OSError as error:
+        return f"{host}:{port}: {error.strerror or error}: is the broker running there?"
+    writer.close()
+    return None
+
+
+async def _probe_bus(spec: BusSpec, driver: Driver) -> list[Finding]:
+    scans = [scan for device in spec.devices for scan in scans_of(device)]
+    bus = driver.connect(spec, scans)
+    findings = {
+        device.name: Finding(spec.name, device.name, ok=True, streams=len(device.streams)) for device in spec.devices
+    }
+    try:
+        await bus.open()
+        if driver.listening(spec):
+            await _probe_listening(bus, scans, findings)
+        else:
+            for scan in scans:
+                await _probe_polled(bus, scan, findings[scan.device.name])
+    except DeviceUnavailable as error:
+        for finding in findings.values():
+            if not finding.values:
+                finding.ok = False
+                finding.problems.append(str(error))
+    finally:
+        await bus.close()
+    return list(findings.values())
+
+
+async def _probe_polled(bus: Any, scan: Scan, finding: Finding) -> None:
+    began_s = time.perf_counter()
+    try:
+        block: Block = await bus.poll(scan)
+    except DeviceUnavailable as error:
+        if error.whole_bus:
+            raise
+        finding.ok = False
+        finding.problems.append(str(error))
+        return
+    finding.round_trip_ms = round((time.perf_counter() - began_s) * 1e3, 1)
+    _note(block, finding)
+
+
+async def _probe_listening(bus: Any, scans: Sequence[Scan], findings: dict[str, Finding]) -> None:
+    """Wait for one message of every device, as long as three of its intervals but at least three seconds."""
+    patience_s = min(LISTEN_MAX_S, max(3.0, *(3 * scan.interval_s for scan in scans)))
+    silent = set(findings)
+    began_s = time.perf_counter()
+    try:
+        async with asyncio.timeout(patience_s):
+            async for block in bus.listen():
+                finding = findings[block.scan.device.name]
+                finding.round_trip_ms = finding.round_trip_ms or round((time.perf_counter() - began_s) * 1e3, 1)
+                _note(block, finding)
+                silent.discard(block.scan.device.name)
+                if not silent and all(f.values >= f.streams for f in findings.values()):
+                    return
+    except TimeoutError:
+        for name in silent:
+            findings[name].ok = False
+            findings[name].problems.append(f"nothing understandable heard within {patience_s:.0f} s{_noise(bus)}")
+
+
+def _noise(bus: Bus) -> str:
+    garbage = getattr(bus, "garbage_bytes", 0)
+    if garbage:
+        return f"; {garbage} bytes came that are no message of this device: check baud rate, parity and profile"
+    return ": check power, wiring (A/B, TX/RX) and the port"
+
+
+def _note(block: Block, finding: Finding) -> None:
+    """Count what the block brought, and name what it could not bring."""
+    values: list[Any] = [*block.floats.tolist(), *block.ints.tolist(), *block.texts]
+    for stream, value, code in zip(block.scan.streams, values, block.status.tolist(), strict=True):
+        if code == 0xFF:
+            continue
+        if quality_of(code) is Quality.MISSING:
+            finding.ok = False
+            where = f" ({stream.source})" if getattr(stream, "source", None) else ""
+            finding.problems.append(f"{stream.name}{where}: {reason_of(code).name.lower().replace('_', ' ')}")
+        elif stream.name not in finding.samples:
+            finding.values += 1
+            shown = value * stream.scale + stream.offset if isinstance(value, int | float) else value
+            finding.samples[stream.name] = f"{shown:.6g}" if isinstance(shown, float) else str(shown)
+
+
+def _print_findings(findings: Sequence[Finding], broker: str | None, config: GatewayConfig) -> None:
+    table = Table(title=None, show_lines=False)
+    for heading in ("bus", "device", "result", "values", "answer"):
+        table.add_column(heading, justify="right" if heading in {"values", "answer"} else "left")
+    for finding in findings:
+        result = "[green]ok[/]" if finding.ok else "[red]FAILED[/]"
+        answer = f"{finding.round_trip_ms:.0f} ms" if finding.round_trip_ms is not None else "-"
+        table.add_row(finding.bus, finding.device, result, f"{finding.values}/{finding.streams}", answer)
+    console = Console()
+    console.print(table)
+    for finding in findings:
+        for problem in finding.problems:
+            print(f"{finding.device}: {problem}")
+    host, port = config.file.mqtt.host, config.file.mqtt.port
+    print(f"broker: {broker}" if broker else f"broker: {host}:{port} is there")
+
+
+def status(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
+    """How the running gateway is; exit 1 when it does not answer or something of it fails."""
+    config = configs.load(path, registry)
+    try:
+        answer = local_socket.ask(config.status_socket, "status")
+    except local_socket.NobodyThere as error:
+        print(f"the gateway is not running: {error}")
+        return 1
+    if as_json:
+        print(json.dumps(answer))
+        return 0
+    uplink, outbox = answer["uplink"], answer["outbox"]
+    state = "connected" if uplink["connected"] else f"NOT connected ({uplink['last_error']})"
+    print(f"gateway {answer['gateway']}, up {answer['uptime_s']:.0f} s, clock {answer['clock']}")
+    print(f"uplink {state}; {uplink['acknowledged']} frames acknowledged, {uplink['retransmitted']} sent again")
+    print(f"outbox {outbox['frames']} frames, {outbox['bytes'] / 1e6:.1f} of {outbox['max_bytes'] / 1e6:.0f} MB")
+    table = Table()
+    for heading in ("device", "state", "success", "latency", "last good", "last problem"):
+        table.add_column(heading)
+    for device in answer["devices"]:
+        table.add_row(*(str(device.get(key, "")) for key in _DEVICE_COLUMNS))
+    Console().print(table)
+    return 0
+
+
+_DEVICE_COLUMNS = ("name", "state", "success_percent", "latency_p50_ms", "last_good", "last_error")
+
+
+def outbox(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
+    """What waits on this gateway's disk, asked of the running gateway or read from the folder."""
+    config = configs.load(path, registry)
+    try:
+        answer = local_socket.ask(config.status_socket, "outbox")
+    except local_socket.NobodyThere:
+        directory = config.file.outbox.directory
+        files = [entry for entry in directory.rglob("*") if entry.is_file()] if directory.is_dir() else []
+        answer = {"running": False, "directory": str(directory), "bytes": sum(f.stat().st_size for f in files)}
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        for key, value in answer.items():
+            print(f"{key.replace('_', ' '):24} {value}")
+    return 0

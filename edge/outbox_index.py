@@ -1,0 +1,207 @@
+"""Which frames are on disk and what became of each: the outbox's memory.
+
+Columns, not objects: 39 bytes a frame, so an outbox of half a gigabyte in frames of 300 bytes costs 70 MB and no more.
+The event loop leases and commits while the writer thread appends and thins: whoever touches an Index holds `lock`, and
+holds it for microseconds.
+"""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.readings import Ints
+from edge.outbox_segment import RECORD_BYTES
+
+PENDING, LEASED, DONE = 0, 1, 2
+MAX_SEQUENCE = 2**63 - 1
+
+_PLACE = np.dtype(
+    [
+        ("boot", "<u8"),
+        ("time_ns", "<i8"),
+        ("epoch", "<u4"),
+        ("offset", "<u4"),
+        ("length", "<u4"),
+        ("undated", "?"),
+        ("thinned", "?"),
+    ]
+)
+
+
+class Row(NamedTuple):
+    """One frame. `offset` and `length` are its payload's in the segment's file, bytes."""
+
+    sequence: int
+    boot: int
+    time_ns: int
+    epoch: int
+    offset: int
+    length: int
+    undated: bool
+
+
+class Segment:
+    """One file of frames. `size` is the file's, in bytes; `level` is how often it was thinned; `busy`: being rewritten."""
+
+    def __init__(self, first: int, path: Path, size: int, rows: Iterable[Row] = ()) -> None:
+        self.first = first
+        self.path = path
+        self.size = size
+        self.level = 0
+        self.busy = False
+        self.pending = 0
+        self.leased = 0
+        self._length = 0
+        self._sequence: Ints = np.empty(16, dtype=np.int64)
+        self._state = np.empty(16, dtype=np.uint8)
+        self._place = np.empty(16, dtype=_PLACE)
+        self.extend(rows, 0)
+
+    def extend(self, rows: Iterable[Row], grown: int) -> None:
+        """Take in frames that were appended to the file, which grew by `grown` bytes."""
+        found = list(rows)
+        old, new = self._length, self._length + len(found)
+        if new > len(self._state):
+            room = max(new, 2 * len(self._state))
+            self._sequence = np.resize(self._sequence, room)
+            self._state = np.resize(self._state, room)
+            self._place = np.resize(self._place, room)
+        self._sequence[old:new] = [row.sequence for row in found]
+        self._state[old:new] = PENDING
+        self._place[old:new] = [(r.boot, r.time_ns, r.epoch, r.offset, r.length, r.undated, False) for r in found]
+        self._length = new
+        self.pending += len(found)
+        self.size += grown
+
+    @property
+    def sequence(self) -> Ints:
+        """int64 (n,), rising."""
+        return self._sequence[: self._length]
+
+    @property
+    def state(self) -> NDArray[np.uint8]:
+        """(n,): PENDING, LEASED or DONE."""
+        return self._state[: self._length]
+
+    @property
+    def place(self) -> NDArray[np.void]:
+        """(n,) of boot, time_ns, epoch, offset, length, undated, thinned."""
+        return self._place[: self._length]
+
+    @property
+    def live(self) -> int:
+        """Frames neither acknowledged nor rejected."""
+        return self.pending + self.leased
+
+    def dead_bytes(self) -> int:
+        """What dropping the finished frames would free."""
+        done = self.state == DONE
+        return int(self.place["length"][done].sum()) + RECORD_BYTES * int(done.sum())
+
+    def mark(self, positions: NDArray[np.intp] | NDArray[np.bool_] | int, state: int) -> None:
+        """Put frames, by position or mask, into `state`."""
+        self.state[positions] = state
+        self.pending = int(np.count_nonzero(self.state == PENDING))
+        self.leased = int(np.count_nonzero(self.state == LEASED))
+
+    def pick(self, *, newest: bool, undated: bool) -> int | None:
+        """The position of the newest or oldest pending frame; undated ones only when asked for."""
+        if not self.pending or self.busy:
+            return None
+        wanted = self.state == PENDING
+        if not undated:
+            wanted &= ~self.place["undated"]
+        found = np.flatnonzero(wanted)
+        return int(found[-1 if newest else 0]) if found.size else None
+
+    def position(self, sequence: int) -> int | None:
+        """Where the frame with this number stands, or None."""
+        at = int(np.searchsorted(self.sequence, sequence))
+        return at if at < self._length and self.sequence[at] == sequence else None
+
+    def adopt(self, new: "Segment") -> None:
+        """Become `new`, a rewritten copy of this segment, keeping what became of each frame meanwhile."""
+        kept = np.searchsorted(self.sequence, new.sequence)
+        state = self.state[kept]
+        self._sequence, self._place, self._state = new.sequence, new.place, state
+        self._length, self.size = len(state), new.size
+        self.mark(np.zeros(0, dtype=np.intp), PENDING)
+
+
+class Index:
+    """Every segment, oldest first. Hold `lock` around each use."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.segments: list[Segment] = []
+
+    def bytes(self) -> int:
+        """The size of all segment files."""
+        return sum(segment.size for segment in self.segments)
+
+    def pick(self, *, newest: bool, undated: bool) -> tuple[Segment, int] | None:
+        """The newest or oldest pending frame, as its segment and position."""
+        for segment in reversed(self.segments) if newest else self.segments:
+            position = segment.pick(newest=newest, undated=undated)
+            if position is not None:
+                return segment, position
+        return None
+
+    def find(self, sequence: int) -> tuple[Segment, int] | None:
+        """The frame with this number, whatever its state, or None."""
+        at = bisect_right(self.segments, sequence, key=_first) - 1
+        if at < 0 or sequence > MAX_SEQUENCE:
+            return None
+        position = self.segments[at].position(sequence)
+        return None if position is None else (self.segments[at], position)
+
+    def finish(self, boot: int, low: int, high: int) -> Iterator[Ints]:
+        """Mark the boot's unfinished frames of low..high (inclusive) as done; yields the sequences, an array a segment.
+
+        Costs by what is here, never by how much a range claims.
+        """
+        low, high = max(low, 0), min(high, MAX_SEQUENCE)
+        if not 0 <= boot < 2**64:
+            return
+        for segment in self.segments[max(bisect_right(self.segments, low, key=_first) - 1, 0) :]:
+            if segment.first > high:
+                return
+            if not segment.live:
+                continue
+            begin, end = np.searchsorted(segment.sequence, (low, high + 1 if high < MAX_SEQUENCE else high))
+            wanted = (segment.state[begin:end] != DONE) & (segment.place["boot"][begin:end] == boot)
+            if wanted.any():
+                positions = begin + np.flatnonzero(wanted)
+                segment.mark(positions, DONE)
+                yield segment.sequence[positions]
+
+    def spent(self) -> list[Segment]:
+        """Segments without a live frame, taken out of the index. The newest stays: it carries state and numbering."""
+        spent = [segment for segment in self.segments[:-1] if not segment.live and not segment.busy]
+        for segment in spent:
+            self.segments.remove(segment)
+        return spent
+
+    def epochs(self) -> set[int]:
+        """The catalogues that live frames refer to."""
+        found: set[int] = set()
+        for segment in self.segments:
+            if segment.live:
+                found.update(np.unique(segment.place["epoch"][segment.state != DONE]).tolist())
+        return found
+
+    def oldest_time_ns(self) -> int | None:
+        """The time base of the oldest live frame."""
+        for segment in self.segments:
+            if segment.live:
+                return int(segment.place["time_ns"][int(np.argmax(segment.state != DONE))])
+        return None
+
+
+def _first(segment: Segment) -> int:
+    return segment.first

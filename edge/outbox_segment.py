@@ -1,0 +1,185 @@
+"""The outbox on disk, byte by byte, and how a damaged file is read.
+
+THE DIRECTORY
+    <20 digits>.segment   frames, oldest first; the digits are the first sequence number the file may hold
+    acked                 which sequences the database has (edge/outbox_journal.py)
+    reserve               empty space, held for rewriting when the disk is full
+    dead-letters/         frames the cloud refused, and damaged bytes, as JSON
+    births/, notes/       small files, replaced whole
+    lock                  flock of the one process that may work here, and its pid
+    *.new                 something half made; deleted when the outbox opens
+
+A SEGMENT, all integers little-endian
+    header, 24 bytes
+        0   8   magic "WNOUTBOX"
+        8   4   version, 1
+       12   8   the first sequence number it may hold
+       20   4   CRC-32 of bytes 0..20
+    then records, back to back
+        0   4   marker F5 57 4E 52
+        4   4   length of the payload
+        8   8   sequence number
+       16   1   type: 1 STATE, 2 FRAME
+       17   3   zero
+       20   4   CRC-32 of the payload
+       24   4   CRC-32 of bytes 0..24
+       28   n   payload
+
+    STATE: the gateway's own checkpoint, opaque here, under the number of the frame that follows. It is the first record
+    of each segment, so the newest segment alone holds the last checkpoint and every frame since.
+    FRAME: one frame of contract/frame.py, as it will travel, sequence number included.
+
+INVARIANTS
+ 1. Sequence numbers rise through a segment and from segment to segment, and are never given twice: the newest segment is
+    never deleted, and after a torn tail counting goes on above every number that the lost bytes could have held.
+ 2. A segment appears whole (written and synced under another name, then renamed), grows only at its end and only while it
+    is the newest, and never after a restart. A sealed segment changes only by being replaced whole (thinning, dropping
+    what is acknowledged) or deleted (everything in it is acknowledged or rejected).
+ 3. `append` returns after fdatasync of the records, so only bytes whose append never returned can be torn.
+ 4. The header of a record has a checksum of its own: damage inside a payload costs that one frame, whose number is still
+    known; damage inside a header costs what lies before the next sound header.
+
+READING
+    Damage that reaches the end of the newest segment is a torn tail: cut off, counted. Damage anywhere else is rot: the
+    bytes are moved to the dead letters, counted, and the file is rewritten without them. Neither stops the gateway.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+
+MAGIC = b"WNOUTBOX"
+VERSION = 1
+MARKER = b"\xf5WNR"
+MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
+SUFFIX = ".segment"
+
+_FILE = struct.Struct("<8sIQ")
+_RECORD = struct.Struct("<4sIQB3xI")
+_CRC = struct.Struct("<I")
+FILE_BYTES = _FILE.size + _CRC.size
+RECORD_BYTES = _RECORD.size + _CRC.size
+
+
+class RecordType(IntEnum):
+    """What a record's payload is."""
+
+    STATE = 1
+    FRAME = 2
+
+
+class Record(NamedTuple):
+    """A sound record. `offset` and `length` are those of its payload, in bytes."""
+
+    type: int
+    sequence: int
+    offset: int
+    length: int
+
+
+class Damage(NamedTuple):
+    """Bytes from `start` to `end` (exclusive) that are no record."""
+
+    start: int
+    end: int
+
+
+class Scan(NamedTuple):
+    """A segment, read. `version` is None when the file's header itself is damaged."""
+
+    version: int | None
+    records: list[Record]
+    damaged: list[Damage]
+
+
+def path_of(directory: Path, first: int) -> Path:
+    """Where the segment that begins with sequence `first` lives."""
+    return directory / f"{first:020d}{SUFFIX}"
+
+
+def file_header(first: int) -> bytes:
+    """The first bytes of a segment."""
+    head = _FILE.pack(MAGIC, VERSION, first)
+    return head + _CRC.pack(zlib.crc32(head))
+
+
+def record(kind: RecordType, sequence: int, payload: bytes) -> bytes:
+    """One record, ready to be appended."""
+    head = _RECORD.pack(MARKER, len(payload), sequence, kind, zlib.crc32(payload))
+    return b"".join((head, _CRC.pack(zlib.crc32(head)), payload))
+
+
+def payload_in(data: bytes, sequence: int) -> bytes | None:
+    """The payload of the one record that `data` is, or None when it is not the sound record of `sequence`."""
+    found = _sound_header(data, 0)
+    if found is None or found[1] != sequence or RECORD_BYTES + found[0] != len(data):
+        return None
+    payload = data[RECORD_BYTES:]
+    return payload if zlib.crc32(payload) == found[3] else None
+
+
+def scan(data: bytes) -> Scan:
+    """Every sound record of a segment's bytes, and every stretch that is none. Takes any bytes; time is linear."""
+    version: int | None = None
+    start = 0
+    if len(data) >= FILE_BYTES and data.startswith(MAGIC):
+        _, found, _ = _FILE.unpack_from(data)
+        if zlib.crc32(data[: _FILE.size]) == _CRC.unpack_from(data, _FILE.size)[0]:
+            version, start = found, FILE_BYTES
+    records: list[Record] = []
+    damaged: list[Damage] = []
+    for piece in _pieces(data, start):
+        if isinstance(piece, Record):
+            records.append(piece)
+        elif damaged and damaged[-1].end == piece.start:
+            damaged[-1] = Damage(damaged[-1].start, piece.end)
+        else:
+            damaged.append(piece)
+    return Scan(version, records, damaged)
+
+
+def _pieces(data: bytes, position: int) -> Iterator[Record | Damage]:
+    size, view, last = len(data), memoryview(data), -1
+    while position < size:
+        found = _sound_header(data, position)
+        if found is None:
+            following = _next_header(data, position + 1)
+            yield Damage(position, following)
+            position = following
+            continue
+        length, sequence, kind, checksum = found
+        payload = position + RECORD_BYTES
+        end = payload + length
+        if end <= size and zlib.crc32(view[payload:end]) == checksum and sequence + (kind == RecordType.FRAME) > last:
+            yield Record(kind, sequence, payload, length)
+            last = sequence if kind == RecordType.FRAME else last
+            position = end
+        else:
+            end = min(end, size)
+            yield Damage(position, end)
+            position = end
+
+
+def _sound_header(data: bytes, position: int) -> tuple[int, int, int, int] | None:
+    """(length, sequence, type, payload checksum) of the record at `position`, or None when no header stands there."""
+    if position + RECORD_BYTES > len(data) or data[position : position + 4] != MARKER:
+        return None
+    end = position + _RECORD.size
+    if zlib.crc32(data[position:end]) != _CRC.unpack_from(data, end)[0]:
+        return None
+    _, length, sequence, kind, checksum = _RECORD.unpack_from(data, position)
+    return length, sequence, kind, checksum
+
+
+def _next_header(data: bytes, position: int) -> int:
+    """Where the next sound record header stands at or after `position`; the end of the data when none does."""
+    while True:
+        position = data.find(MARKER, position)
+        if position < 0:
+            return len(data)
+        if _sound_header(data, position) is not None:
+            return position
+        position += 1
