@@ -282,7 +282,7 @@ def _add(rows: dict[int, Row], streams: dict[int, StreamView], book: Book, *, ma
             missing_here = 0
         open_here = missing_here + int(short[at])
         row.unexplained += open_here
-        row.closes = row.closes and missing_here == 0 and short[at] == 0
+        row.closes = row.closes and open_here == 0
     for key, code, count in book.explained.tolist():
         if key in rows:
             rows[key].explain(code, count)

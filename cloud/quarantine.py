@@ -1,7 +1,7 @@
 """What the cloud could not store, kept with the reason, so that a person can look and nothing is silently gone.
 
-SQLite, beside the ledger. Bounded in bytes: the oldest goes first, and is counted. An entry is keyed by what it is, so that
-a frame delivered twice (a collector killed at the wrong instant) leaves one entry.
+SQLite, beside the ledger. Bounded in bytes: the oldest goes first, and is counted. An entry is keyed by what it is, so
+that a frame delivered twice (a collector killed at the wrong instant) leaves one entry.
 """
 
 import hashlib

@@ -37,7 +37,7 @@ def connect_read_only(file: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, processes taking turns. Raises StoreUnavailable when the disk is full, broken or locked for long."""
+    """All or nothing, processes taking turns. Raises StoreUnavailable when the disk is full, broken or locked."""
     try:
         db.execute("BEGIN IMMEDIATE")
         try:

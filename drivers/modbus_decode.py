@@ -110,7 +110,8 @@ class Decoder:
         for kind, group in self._groups.items():
             raw = self._bytes[group.gather]
             if kind in ("float32", "float64"):
-                block.floats[group.floats_at] = raw.view("<f4" if kind == "float32" else "<f8")[:, 0]
+                with np.errstate(invalid="ignore"):  # a signalling NaN is data, not an error
+                    block.floats[group.floats_at] = raw.view("<f4" if kind == "float32" else "<f8")[:, 0]
                 continue
             words = raw.view("<u8")[:, 0]
             if kind == "signed":

@@ -50,7 +50,11 @@ _READS: dict[Table, type[ModbusPDU]] = {
 
 
 class GarbageError(Exception):
-    """What arrived cannot be the answer, and neither can what follows on this connection."""
+    """What arrived cannot be the answer. `answered`: it was the answer, spoilt, so that none is still to come."""
+
+    def __init__(self, detail: str, *, answered: bool = False) -> None:
+        super().__init__(detail)
+        self.answered = answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,11 @@ class Call:
     head: bytes
     length: int
     where: str
+
+    @property
+    def is_read(self) -> bool:
+        """Function codes 1 to 4."""
+        return self.pdu[0] <= 4
 
     def is_answer(self, pdu: bytes) -> bool:
         """The reply that was asked for, or the exception to it."""
@@ -82,7 +91,7 @@ def read_call(unit: int, span: Span, where: str) -> Call:
 
 
 def write_call(unit: int, span: Span, raw: bytes, where: str, *, single: bool) -> Call:
-    """Write `raw` (registers as sent; for a coil any non-zero byte is on) to `span`, with functions 5 and 6 if `single`."""
+    """Write `raw` (registers as sent; a coil is on if any byte is not 0) to `span`; `single`: by functions 5 and 6."""
     message: ModbusPDU
     if span.table is Table.COIL:
         on = [any(raw)]
@@ -114,7 +123,8 @@ class Framing(Protocol):
     def reply(self, buffer: bytearray, call: Call) -> bytes | None:
         """The reply PDU in `buffer`, consuming it, or None while more must come.
 
-        Well-formed frames that answer something else are consumed and counted in `foreign`. Raises GarbageError.
+        Well-formed frames that answer something else are consumed and counted in `foreign`. Raises GarbageError when
+        nothing that follows can be the answer.
         """
 
 
@@ -161,16 +171,19 @@ class Rtu:
 
     def __init__(self) -> None:
         self.foreign = 0
+        self._sent = b""
 
     def request(self, call: Call) -> bytes:
         """Unit, PDU, CRC."""
-        return _with_crc(bytes((call.unit,)) + call.pdu)
+        self._sent = _with_crc(bytes((call.unit,)) + call.pdu)
+        return self._sent
 
     def reply(self, buffer: bytearray, call: Call) -> bytes | None:
         """The first frame anywhere in the buffer with this request's header and a good CRC."""
         if len(buffer) > 4 * MAX_ADU_BYTES:
             raise GarbageError(f"{len(buffer)} bytes and no reply in them")
-        # Where an adapter echoes what it sends, the echo of a write looks like its reply: the first must not count twice.
+        if call.is_read and buffer.startswith(self._sent):
+            del buffer[: len(self._sent)]  # some RS-485 adapters echo what they send
         for head, length in ((call.head, call.length), (bytes((call.pdu[0] | 0x80,)), 2)):
             header = bytes((call.unit,)) + head
             start = buffer.find(header)
@@ -182,12 +195,9 @@ class Rtu:
                     del buffer[: end + 2]
                     return frame[1:-2]
                 start = buffer.find(header, start + 1)
+        if buffer.startswith(bytes((call.unit,)) + call.head) and len(buffer) >= call.length + 3:
+            raise GarbageError("a reply with a wrong checksum", answered=True)
         return None
-
-    def is_spoilt(self, buffer: bytearray, call: Call) -> bool:
-        """What arrived is the whole reply with a wrong CRC: waiting for more is in vain."""
-        header = bytes((call.unit,)) + call.head
-        return buffer.startswith(header) and len(buffer) >= call.length + 3
 
 
 def _with_crc(frame: bytes) -> bytes:

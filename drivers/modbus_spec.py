@@ -5,13 +5,15 @@ All checks are pure: no socket, no port, no file is touched. A message says what
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from contract.readings import Kind
 from drivers.base import BusSpec, DeviceSpec, Spec, StreamSpec, Timeout
 from drivers.modbus_terms import FUNCTIONS, KINDS, REGISTERS, UNSIGNED, Format, Order, Span, Table, Transport
+
+T = TypeVar("T")
 
 
 def _check_function(value: object) -> object:
@@ -26,6 +28,17 @@ def _check_function(value: object) -> object:
 def _check_unit(value: int) -> int:
     if not 0 <= value <= 247 and value != 255:
         raise ValueError(f"unit {value}: expected 1 to 247, or 0 or 255 for the device at the other end of TCP itself")
+    return value
+
+
+def _parity(value: object) -> object:
+    return {"none": "N", "even": "E", "odd": "O"}.get(value, value) if isinstance(value, str) else value
+
+
+def _at_least_one(value: tuple[T, ...]) -> tuple[T, ...]:
+    # pydantic's own min_length adds "found 0" to every error within an item.
+    if not value:
+        raise ValueError("expected at least one, found none")
     return value
 
 
@@ -149,7 +162,7 @@ class ModbusDevice(DeviceSpec):
         default_factory=dict, description="[first, last] ranges a table that must never be read"
     )
     write_single: bool = Field(True, description="false: the device knows functions 15 and 16, not 5 and 6")
-    streams: tuple[ModbusStream, ...] = Field(min_length=1)
+    streams: Annotated[tuple[ModbusStream, ...], AfterValidator(_at_least_one)]
 
     _unit = field_validator("unit")(_check_unit)
 
@@ -279,7 +292,7 @@ class ModbusBusSpec(BusSpec):
     port: int | None = Field(None, ge=1, le=65_535, description="502 when absent, 802 for tls")
     serial_port: str | None = Field(None, min_length=1, description="for rtu, such as /dev/ttyUSB0")
     baud_rate: int = Field(9600, ge=300, le=4_000_000)
-    parity: Literal["N", "E", "O"] = "N"
+    parity: Annotated[Literal["N", "E", "O"], BeforeValidator(_parity)] = Field("N", description="or none, even, odd")
     stop_bits: Literal[1, 2] = 1
     data_bits: Literal[7, 8] = 8
     tls: Tls | None = None
@@ -292,7 +305,7 @@ class ModbusBusSpec(BusSpec):
         le=10,
         description="pause before each request; 0 on TCP, 3.5 characters on a serial line when absent",
     )
-    devices: tuple[ModbusDevice, ...] = Field(min_length=1)
+    devices: Annotated[tuple[ModbusDevice, ...], AfterValidator(_at_least_one)]
 
     @field_validator("host", mode="before")
     @classmethod

@@ -107,7 +107,8 @@ class SerialPort:
     async def close(self) -> None:
         """Give the port back. Never raises."""
         if self._opening is not None:
-            await asyncio.wait([self._opening])
+            # gather takes its error too: whoever awaited open() has had it, or was cancelled and wants none.
+            await asyncio.gather(self._opening, return_exceptions=True)
             self._opening = None
         if self._fd >= 0:
             asyncio.get_running_loop().remove_reader(self._fd)

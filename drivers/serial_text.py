@@ -5,7 +5,7 @@ bytes as they come, cut anywhere, and gives the same messages however they are c
 `max_line_bytes`; a regular expression therefore never sees more than that (512 by default), which keeps a pattern
 that backtracks badly from hanging the gateway on a long line of noise. It does not make a bad pattern good.
 
-Every byte fed ends in a message, in `garbage_bytes`, or waits for its terminator.
+Every byte fed ends in a message, in an empty line, in `garbage_bytes`, or waits for its terminator.
 """
 
 import codecs
@@ -171,6 +171,8 @@ class LineScanner:
 
     def _line(self, line: bytes, terminator_bytes: int) -> Fields | None:
         cut, self._cut = self._cut, False
+        if not line.strip():
+            return None  # an empty line is no message, and no garbage
         start = 0
         if self._nmea:
             # '$' begins a sentence and may not stand inside one, so the last one is the only one that can be whole.
@@ -178,8 +180,6 @@ class LineScanner:
         elif cut:
             self.garbage_bytes += len(line) + terminator_bytes
             return None
-        if not line.strip():
-            return None  # an empty line is no message, and no garbage
         try:
             fields = self._parse(line[start:])
         except _BadChecksum:

@@ -194,6 +194,22 @@ def _print_findings(findings: Sequence[Finding], broker: str | None, config: Gat
     print(f"broker: {broker}" if broker else f"broker: {host}:{port} is there")
 
 
+def profiles(registry: DriverRegistry, *, as_json: bool) -> int:
+    """The device profiles that come with the product."""
+    found = registry.profiles()
+    if as_json:
+        print(json.dumps([profile.as_json() for profile in found]))
+        return 0
+    table = Table()
+    for heading in ("profile", "driver", "device", "streams", "document"):
+        table.add_column(heading)
+    for profile in found:
+        device = f"{profile.manufacturer} {profile.model}"
+        table.add_row(profile.name, profile.driver, device, str(profile.streams), profile.document)
+    Console().print(table)
+    return 0
+
+
 def status(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
     """How the running gateway is; exit 1 when it does not answer or something of it fails."""
     config = configs.load(path, registry)

@@ -41,7 +41,7 @@ class Disk:
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename over `target`, atomically and durably."""
-        os.replace(source, target)
+        source.replace(target)
         self.sync_directory(target.parent)
 
     def remove(self, path: Path) -> None:
@@ -104,6 +104,7 @@ class Reserve:
 
     def __init__(self, directory: Path, size: int, disk: Disk) -> None:
         self.size = size
+        self.held_bytes = 0
         self._path = directory / "reserve"
         self._disk = disk
 
@@ -111,6 +112,7 @@ class Reserve:
         """Hold the space, unless it is held already. False when the disk has not that much left."""
         try:
             if self._path.stat().st_size == self.size:
+                self.held_bytes = self.size
                 return True
         except FileNotFoundError:
             pass
@@ -121,8 +123,10 @@ class Reserve:
                 raise
             self._disk.remove(self._path)
             return False
+        self.held_bytes = self.size
         return True
 
     def release(self) -> None:
         """Give the space to whoever writes next."""
         self._disk.remove(self._path)
+        self.held_bytes = 0

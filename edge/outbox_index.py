@@ -1,6 +1,6 @@
 """Which frames are on disk and what became of each: the outbox's memory.
 
-Columns, not objects: 39 bytes a frame, so an outbox of half a gigabyte in frames of 300 bytes costs 70 MB and no more.
+Columns, not objects: 38 bytes a frame, so an outbox of half a gigabyte in frames of 300 bytes costs 70 MB and no more.
 The event loop leases and commits while the writer thread appends and thins: whoever touches an Index holds `lock`, and
 holds it for microseconds.
 """
@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.readings import Ints
+from edge.outbox_disk import on_disk
 from edge.outbox_segment import RECORD_BYTES
 
-PENDING, LEASED, DONE = 0, 1, 2
-MAX_SEQUENCE = 2**63 - 1
+# HELD: refused or damaged, and not yet safe in the dead letters, so its segment must stay.
+PENDING, LEASED, HELD, DONE = 0, 1, 2, 3
+MAX_SEQUENCE = 2**62
 
 _PLACE = np.dtype(
     [
@@ -28,7 +30,6 @@ _PLACE = np.dtype(
         ("offset", "<u4"),
         ("length", "<u4"),
         ("undated", "?"),
-        ("thinned", "?"),
     ]
 )
 
@@ -46,7 +47,7 @@ class Row(NamedTuple):
 
 
 class Segment:
-    """One file of frames. `size` is the file's, in bytes; `level` is how often it was thinned; `busy`: being rewritten."""
+    """One file of frames. `size`: the file's, bytes. `level`: how often it was thinned. `busy`: being rewritten."""
 
     def __init__(self, first: int, path: Path, size: int, rows: Iterable[Row] = ()) -> None:
         self.first = first
@@ -56,6 +57,7 @@ class Segment:
         self.busy = False
         self.pending = 0
         self.leased = 0
+        self.held = 0
         self._length = 0
         self._sequence: Ints = np.empty(16, dtype=np.int64)
         self._state = np.empty(16, dtype=np.uint8)
@@ -73,7 +75,7 @@ class Segment:
             self._place = np.resize(self._place, room)
         self._sequence[old:new] = [row.sequence for row in found]
         self._state[old:new] = PENDING
-        self._place[old:new] = [(r.boot, r.time_ns, r.epoch, r.offset, r.length, r.undated, False) for r in found]
+        self._place[old:new] = [(r.boot, r.time_ns, r.epoch, r.offset, r.length, r.undated) for r in found]
         self._length = new
         self.pending += len(found)
         self.size += grown
@@ -85,18 +87,18 @@ class Segment:
 
     @property
     def state(self) -> NDArray[np.uint8]:
-        """(n,): PENDING, LEASED or DONE."""
+        """(n,): PENDING, LEASED, HELD or DONE."""
         return self._state[: self._length]
 
     @property
     def place(self) -> NDArray[np.void]:
-        """(n,) of boot, time_ns, epoch, offset, length, undated, thinned."""
+        """(n,) of boot, time_ns, epoch, offset, length, undated."""
         return self._place[: self._length]
 
     @property
     def live(self) -> int:
-        """Frames neither acknowledged nor rejected."""
-        return self.pending + self.leased
+        """Frames that still need their place on disk."""
+        return self.pending + self.leased + self.held
 
     def dead_bytes(self) -> int:
         """What dropping the finished frames would free."""
@@ -108,6 +110,7 @@ class Segment:
         self.state[positions] = state
         self.pending = int(np.count_nonzero(self.state == PENDING))
         self.leased = int(np.count_nonzero(self.state == LEASED))
+        self.held = int(np.count_nonzero(self.state == HELD))
 
     def pick(self, *, newest: bool, undated: bool) -> int | None:
         """The position of the newest or oldest pending frame; undated ones only when asked for."""
@@ -124,14 +127,6 @@ class Segment:
         at = int(np.searchsorted(self.sequence, sequence))
         return at if at < self._length and self.sequence[at] == sequence else None
 
-    def adopt(self, new: "Segment") -> None:
-        """Become `new`, a rewritten copy of this segment, keeping what became of each frame meanwhile."""
-        kept = np.searchsorted(self.sequence, new.sequence)
-        state = self.state[kept]
-        self._sequence, self._place, self._state = new.sequence, new.place, state
-        self._length, self.size = len(state), new.size
-        self.mark(np.zeros(0, dtype=np.intp), PENDING)
-
 
 class Index:
     """Every segment, oldest first. Hold `lock` around each use."""
@@ -141,8 +136,8 @@ class Index:
         self.segments: list[Segment] = []
 
     def bytes(self) -> int:
-        """The size of all segment files."""
-        return sum(segment.size for segment in self.segments)
+        """What all segment files occupy."""
+        return sum(on_disk(segment.size) for segment in self.segments)
 
     def pick(self, *, newest: bool, undated: bool) -> tuple[Segment, int] | None:
         """The newest or oldest pending frame, as its segment and position."""
@@ -166,14 +161,14 @@ class Index:
         Costs by what is here, never by how much a range claims.
         """
         low, high = max(low, 0), min(high, MAX_SEQUENCE)
-        if not 0 <= boot < 2**64:
+        if low > high or not 0 <= boot < 2**64:
             return
         for segment in self.segments[max(bisect_right(self.segments, low, key=_first) - 1, 0) :]:
             if segment.first > high:
                 return
             if not segment.live:
                 continue
-            begin, end = np.searchsorted(segment.sequence, (low, high + 1 if high < MAX_SEQUENCE else high))
+            begin, end = np.searchsorted(segment.sequence, (low, high + 1))
             wanted = (segment.state[begin:end] != DONE) & (segment.place["boot"][begin:end] == boot)
             if wanted.any():
                 positions = begin + np.flatnonzero(wanted)
@@ -186,6 +181,16 @@ class Index:
         for segment in spent:
             self.segments.remove(segment)
         return spent
+
+    def replace(self, parts: list[Segment], new: Segment) -> None:
+        """Put `new`, a rewritten copy of these neighbours, in their place, with what became of each frame meanwhile."""
+        for part in parts:
+            at = np.minimum(np.searchsorted(new.sequence, part.sequence), max(len(new.sequence) - 1, 0))
+            kept = new.sequence[at] == part.sequence if len(new.sequence) else np.zeros(len(at), dtype=np.bool_)
+            new.state[at[kept]] = part.state[kept]
+        new.mark(np.zeros(0, dtype=np.intp), PENDING)
+        begin = self.segments.index(parts[0])
+        self.segments[begin : begin + len(parts)] = [new]
 
     def epochs(self) -> set[int]:
         """The catalogues that live frames refer to."""

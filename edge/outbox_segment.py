@@ -30,14 +30,15 @@ A SEGMENT, all integers little-endian
     FRAME: one frame of contract/frame.py, as it will travel, sequence number included.
 
 INVARIANTS
- 1. Sequence numbers rise through a segment and from segment to segment, and are never given twice: the newest segment is
-    never deleted, and after a torn tail counting goes on above every number that the lost bytes could have held.
- 2. A segment appears whole (written and synced under another name, then renamed), grows only at its end and only while it
-    is the newest, and never after a restart. A sealed segment changes only by being replaced whole (thinning, dropping
-    what is acknowledged) or deleted (everything in it is acknowledged or rejected).
+ 1. Sequence numbers rise through a segment and from segment to segment, and are never given twice: the newest segment
+    is never deleted, and after a torn tail counting goes on above every number that the lost bytes could have held.
+ 2. A segment appears whole (written and synced under another name, then renamed), grows only at its end and only while
+    it is the newest, and never after a restart. A sealed segment changes only by being replaced whole (thinning,
+    dropping what is acknowledged, taking in its newer neighbour) or deleted (everything in it is acknowledged, rejected
+    or in the neighbour that took it in: a frame found twice counts in the older file alone).
  3. `append` returns after fdatasync of the records, so only bytes whose append never returned can be torn.
- 4. The header of a record has a checksum of its own: damage inside a payload costs that one frame, whose number is still
-    known; damage inside a header costs what lies before the next sound header.
+ 4. The header of a record has a checksum of its own: damage inside a payload costs that one frame; damage inside a
+    header costs what lies before the next sound header.
 
 READING
     Damage that reaches the end of the newest segment is a torn tail: cut off, counted. Damage anywhere else is rot: the
@@ -54,7 +55,6 @@ from typing import NamedTuple
 MAGIC = b"WNOUTBOX"
 VERSION = 1
 MARKER = b"\xf5WNR"
-MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 SUFFIX = ".segment"
 
 _FILE = struct.Struct("<8sIQ")
@@ -153,7 +153,7 @@ def _pieces(data: bytes, position: int) -> Iterator[Record | Damage]:
         length, sequence, kind, checksum = found
         payload = position + RECORD_BYTES
         end = payload + length
-        if end <= size and zlib.crc32(view[payload:end]) == checksum and sequence + (kind == RecordType.FRAME) > last:
+        if end <= size and zlib.crc32(view[payload:end]) == checksum and sequence > last:
             yield Record(kind, sequence, payload, length)
             last = sequence if kind == RecordType.FRAME else last
             position = end

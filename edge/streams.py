@@ -1,7 +1,7 @@
 """Why: the supervisor thinks in scans, the wire thinks in stream ids; this is the one map between them.
 
-Ids are small integers in the order of the configuration: for every scan its published streams, then the aggregates made
-of it. Streams that are published together, at one time, form a `Group`: the rows of a group become the tables of a frame.
+Ids are small integers in the order of the configuration: for every scan its published streams, then the aggregates
+made of it. Streams that are published together, at one time, form a `Group`: its rows become the tables of a frame.
 """
 
 from collections.abc import Iterable, Sequence
@@ -132,7 +132,9 @@ class StreamTable:
     def __init__(self, sources: Iterable[tuple[Scan, bool]]) -> None:
         self._entries: list[Entry] = []
         self._groups: list[Group] = []
-        self.scans = {scan: self._layout(scan, scheduled) for scan, scheduled in sources}  # scans are told apart by identity
+        self.scans = {
+            scan: self._layout(scan, scheduled) for scan, scheduled in sources
+        }  # scans are told apart by identity
         self.entries: tuple[Entry, ...] = tuple(self._entries)
         self.groups: tuple[Group, ...] = tuple(self._groups)
 

@@ -7,8 +7,8 @@ log, because half a gateway that looks alive is worse than a restart.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -20,19 +20,28 @@ class Sleeper(Protocol):
         """Wait `seconds`."""
 
 
-async def pause(clock: Sleeper, seconds: float, until: asyncio.Event) -> bool:
-    """Wait `seconds`, or less when `until` is set; says whether it is set. Always lets other tasks run."""
-    if until.is_set() or seconds <= 0:
+async def pause(clock: Sleeper, seconds: float, *until: asyncio.Event) -> bool:
+    """Wait `seconds`, or less when one of `until` is set; says whether one is. Always lets other tasks run."""
+    if seconds <= 0 or any(event.is_set() for event in until):
         await asyncio.sleep(0)
-        return until.is_set()
-    waiting = asyncio.ensure_future(until.wait())
-    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    else:
+        waiting = [asyncio.ensure_future(event.wait()) for event in until]
+        waiting.append(asyncio.ensure_future(_sleep(clock, seconds)))
+        await _first_of(waiting)
+    return any(event.is_set() for event in until)
+
+
+async def _sleep(clock: Sleeper, seconds: float) -> Literal[True]:
+    await clock.sleep(seconds)
+    return True
+
+
+async def _first_of(waiting: Sequence[asyncio.Future[Literal[True]]]) -> None:
     try:
-        await asyncio.wait({waiting, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        waiting.cancel()
-        sleeping.cancel()
-    return until.is_set()
+        for future in waiting:
+            future.cancel()
 
 
 async def run_together(
@@ -56,17 +65,8 @@ async def run_together(
         for task in list(tasks):
             task.add_done_callback(ended)
         if tasks:
-            await _first(stopping, over)
+            await _first_of([asyncio.ensure_future(event.wait()) for event in (stopping, over)])
         if not over.is_set() and tasks and not await pause(clock, grace_s, over):
             for task in list(tasks):
                 log.warning("%s did not stop within %.1f s and is cancelled", task.get_name(), grace_s)
                 task.cancel()
-
-
-async def _first(*events: asyncio.Event) -> None:
-    waiting = {asyncio.ensure_future(event.wait()) for event in events}
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()

@@ -15,7 +15,6 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import aiomqtt
@@ -23,7 +22,6 @@ import aiomqtt
 from contract import ack as acks
 from contract.errors import FrameError
 from contract.frame import redate
-from contract.readings import Value
 from contract.topics import GatewayPath, TopicKind
 from edge.config import MqttSection, PublishSection
 from edge.dating import Datings
@@ -34,7 +32,6 @@ log = logging.getLogger(__name__)
 RETRY_MAX_S = 60.0
 STATE_INTERVAL_S = 15.0
 TICK_S = 0.25
-Json = dict[str, Value | None]
 
 
 @dataclass(slots=True)
@@ -74,7 +71,6 @@ class Uplink:
         boot: int,
         epoch: int,
         datings: Datings,
-        state: Callable[[], Json],
     ) -> None:
         self.stats = UplinkStats()
         self._path = path
@@ -84,7 +80,6 @@ class Uplink:
         self._boot = boot
         self._epoch = epoch
         self._datings = datings
-        self._state = state
         self._flights: dict[int, _Flight] = {}
         self._attempts: dict[int, int] = {}
         self._wake = asyncio.Event()
@@ -153,6 +148,7 @@ class Uplink:
                     group.create_task(self._receive(client), name="uplink-receive")
                     group.create_task(self._send(client, group), name="uplink-send")
                     group.create_task(self._tick(client), name="uplink-tick")
+                    group.create_task(self._watch(), name="uplink-watch")
             finally:
                 self.stats.connected = False
                 self._flights.clear()
@@ -166,7 +162,12 @@ class Uplink:
             await client.publish(self._path.topic(TopicKind.BIRTH), data, qos=1, retain=epoch == self._epoch)
 
     async def _publish_state(self, client: aiomqtt.Client, *, online: bool) -> None:
-        state = {"online": online, "boot": self._boot, **self._state()}
+        state = {
+            "online": online,
+            "boot": self._boot,
+            "next_sequence": self._outbox.next_sequence,
+            "oldest_sequence": self._outbox.oldest_sequence,
+        }
         await client.publish(self._path.topic(TopicKind.STATE), json.dumps(state).encode(), qos=1, retain=True)
 
     async def _tick(self, client: aiomqtt.Client) -> None:
@@ -183,6 +184,11 @@ class Uplink:
             if now_s - told_s >= STATE_INTERVAL_S:
                 told_s = now_s
                 await self._publish_state(client, online=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._outbox.arrived()
+            self._wake.set()
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -221,12 +227,12 @@ class Uplink:
         while True:
             leased = self._next()
             if leased is None:
-                await self._outbox_or_wake()
+                await self._woken()
                 continue
             data = self._dated(leased)
             if data is None:
                 self._outbox.release(leased.sequence)
-                await self._outbox_or_wake()
+                await self._woken()
                 continue
             attempt = self._attempts[leased.sequence] = self._attempts.get(leased.sequence, -1) + 1
             patience_s = min(self._publish.ack_timeout_s * 2**attempt, RETRY_MAX_S + self._publish.ack_timeout_s)
@@ -267,13 +273,9 @@ class Uplink:
         offset = self._datings.offset(leased.boot, leased.time_base_ns)
         return None if offset is None else redate(leased.data, offset[0], estimated=offset[1])
 
-    async def _outbox_or_wake(self) -> None:
+    async def _woken(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-
-    def wake(self) -> None:
-        """The outbox has something new."""
-        self._wake.set()
 
     def _found(self) -> None:
         self.stats.connected = True

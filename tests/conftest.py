@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-
 from servers import InfluxDB, Mosquitto, NginxV2, Server, VictoriaMetrics
 
 AnyServer = TypeVar("AnyServer", bound=Server)

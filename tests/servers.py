@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -88,7 +90,7 @@ class Server:
     @property
     def running(self) -> bool:
         """Whether the process is alive (a paused one is)."""
-        return self._process is not None and self._process.poll() is None
+        return self._alive()
 
     @property
     def log(self) -> str:
@@ -98,7 +100,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, on the same port and data as before, and wait until it answers. Nothing happens when it runs."""
-        if self.running:
+        if self._alive():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         arguments = self.prepare()
@@ -108,7 +110,7 @@ class Server:
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.ready():
-            if not self.running or time.monotonic() > deadline:
+            if not self._alive() or time.monotonic() > deadline:
                 self.kill()
                 raise ServerFailed(f"{self.program} did not start:\n{self.log}")
             time.sleep(0.02)
@@ -123,7 +125,9 @@ class Server:
 
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open, nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        process = psutil.Process(self.pid)
+        process.suspend()
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, 5, f"{self.program} frozen")
 
     def resume(self) -> None:
         """Let a paused server go on (SIGCONT)."""
@@ -140,6 +144,9 @@ class Server:
         except OSError:
             return False
         return True
+
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -273,6 +280,7 @@ class VictoriaMetrics(HttpServer):
             f"-httpListenAddr=127.0.0.1:{self.port}",
             f"-storageDataPath={self.folder}/data",
             "-retentionPeriod=100y",
+            "-dedup.minScrapeInterval=1ms",  # a sample written again is one sample, as in every other store
             "-memory.allowedBytes=256MB",
             "-loggerLevel=WARN",
         ]

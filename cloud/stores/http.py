@@ -25,7 +25,7 @@ ERROR_MAX_BYTES = 64 * 1024
 
 
 class Answer(NamedTuple):
-    """What the server said. `detail` is its own words, short; `structured` when they came as a database's JSON error."""
+    """What the server said: `detail` in its own words, short; `structured` when those were a database's JSON error."""
 
     status: int
     detail: str = ""
@@ -38,9 +38,7 @@ class Answer(NamedTuple):
         return 200 <= self.status < 300
 
 
-def answer_of(
-    status: int, body: bytes | str, retry_after: str | None, wall: Callable[[], float] = time.time
-) -> Answer:
+def answer_of(status: int, body: bytes | str, retry_after: str | None, wall: Callable[[], float] = time.time) -> Answer:
     """An answer from the parts of an HTTP response; understands the error bodies of InfluxDB 1, 2 and 3."""
     if 200 <= status < 300:
         return Answer(status)

@@ -28,11 +28,11 @@ class InfluxV1Store(LineStore):
         headers = urllib3.make_headers(basic_auth=f"{username}:{password}") if username else {}
         http = Http(url, headers=headers, timeout_s=timeout_s, ca_file=ca_file)
         reader = InfluxqlReader(http, database)
-        super().__init__(_V1Transport(http, reader, database, gzip), reader, batch_lines=batch_lines)
+        super().__init__(_V1Transport(http, reader, database, gzip=gzip), reader, batch_lines=batch_lines)
 
 
 class _V1Transport:
-    def __init__(self, http: Http, reader: InfluxqlReader, database: str, gzip: bool) -> None:  # noqa: FBT001
+    def __init__(self, http: Http, reader: InfluxqlReader, database: str, *, gzip: bool) -> None:
         self.url = http.url
         self._http = http
         self._reader = reader
@@ -44,7 +44,9 @@ class _V1Transport:
         if answer.status == 404:
             created, error = self._reader.statement(f"CREATE DATABASE {identifier(self._database)}")
             if error:
-                raise ConfigError([f"{self.url}: database {self._database!r} is missing and cannot be created: {error}"])
+                raise ConfigError(
+                    [f"{self.url}: database {self._database!r} is missing and cannot be created: {error}"]
+                )
             answer = self.post(PROBE) if created.ok else created
         if answer.status == 404:
             raise ConfigError([f"{self.url}: no InfluxDB 1.x answers here: {answer.detail}"])

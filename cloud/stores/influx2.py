@@ -4,14 +4,15 @@ The client's batching writer loses points with only a log line, so its one block
 the server has answered and raises what the server said.
 
 VictoriaMetrics turns what it cannot hold into zeros and says nothing, so with `reader="victoria"` text and times
-before 1970 are refused here. It keeps milliseconds, and every copy of a rewritten sample unless it is started with
-`-dedup.minScrapeInterval=1ms`, which these stores ask for.
+before 1970 are refused here. It keeps milliseconds. Start it with `-dedup.minScrapeInterval=1ms`, else it keeps every
+copy of a sample that is written again, and with a `-retentionPeriod` that covers the backlog of a gateway that was
+long away: it drops what is older in silence.
 """
 
 from pathlib import Path
 from typing import Any, Literal
 
-from influxdb_client import InfluxDBClient
+from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
 from influxdb_client.service.write_service import WriteService
 
@@ -51,7 +52,7 @@ class InfluxV2Store(LineStore):
         )
         answers: Reader = VictoriaReader(self._http) if reader == "victoria" else InfluxqlReader(self._http, bucket)
         super().__init__(
-            _V2Transport(client, self._http.url, org, bucket, gzip),
+            _V2Transport(client, self._http.url, org, bucket, gzip=gzip),
             answers,
             batch_lines=batch_lines,
             dialect=VICTORIA if reader == "victoria" else INFLUX,
@@ -64,10 +65,11 @@ class InfluxV2Store(LineStore):
 
 
 class _V2Transport:
-    def __init__(self, client: Any, url: str, org: str, bucket: str, gzip: bool) -> None:  # noqa: FBT001
+    def __init__(self, client: Any, url: str, org: str, bucket: str, *, gzip: bool) -> None:
         self.url = url
         self._client = client
-        self._writes = WriteService(client.api_client)
+        service: Any = WriteService
+        self._writes = service(client.api_client)
         self._org = org
         self._bucket = bucket
         self._gzip = gzip
@@ -81,7 +83,7 @@ class _V2Transport:
             raise unavailable(self.url, answer)
 
     def post(self, body: bytes) -> Answer:
-        arguments = {"content_encoding": "gzip"} if self._gzip else {}
+        arguments: dict[str, str] = {"content_encoding": "gzip"} if self._gzip else {}
         try:
             with reaching(self.url):
                 self._writes.post_write(
@@ -94,8 +96,8 @@ class _V2Transport:
         except ApiException as error:
             if not error.status:
                 raise StoreUnavailable(f"{self.url}: {error.reason}") from error
-            headers = error.headers or {}
-            return answer_of(error.status, error.body or "", headers.get("Retry-After"))
+            retry_after = error.headers.get("Retry-After") if error.headers else None
+            return answer_of(error.status, error.body or "", retry_after)
         return Answer(204)
 
     def close(self) -> None:

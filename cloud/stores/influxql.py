@@ -1,7 +1,7 @@
 """Reading back through InfluxQL `/query`, which every InfluxDB generation serves.
 
-InfluxQL has no bind parameters that all generations share, so names are quoted here, in one place. A database knows
-no units: series read back carry an empty one, the catalogue has it.
+InfluxQL has no bind parameters that all generations share, so every name is quoted by `identifier` or `string`
+here, in one place. A database knows no units: series read back carry an empty one, the catalogue has it.
 """
 
 import json
@@ -20,10 +20,9 @@ LATEST_NS = 2**63 - 2
 _TAGS = ("city", "district", "street", "gateway", "device", "stream")
 _GROUPED = f"GROUP BY {', '.join(_TAGS)}"
 _FIELDS = ", ".join(f'"{field}"' for field in (*FIELDS.values(), "quality", "reason"))
-_HAS_VALUE = (
-    '("value" >= 0 OR "value" < 0 OR "count" >= 0 OR "count" < 0 '
-    'OR "state" = true OR "state" = false OR "text" =~ /.*/)'
-)
+# A field that a measurement does not have compares as an empty tag, which the pattern would match: see `count`.
+_HAS_NUMBER = '("value" >= 0 OR "value" < 0 OR "count" >= 0 OR "count" < 0 OR "state" = true OR "state" = false)'
+_HAS_TEXT = '"text" =~ /.*/'
 Key = tuple[str, str, str]
 
 
@@ -49,7 +48,7 @@ class InfluxqlReader:
         self._database = database
 
     def statement(self, text: str) -> tuple[Answer, str]:
-        """Run a statement that changes something, such as CREATE DATABASE: the answer, and the error if there was one."""
+        """Run a statement that changes something, such as CREATE DATABASE: the answer, and the error or nothing."""
         answer, body = self._http.form("/query", {"q": text})
         if not answer.ok:
             return answer, answer.detail
@@ -58,7 +57,9 @@ class InfluxqlReader:
     def series(self) -> list[Series]:
         """Every series, sorted, with empty units."""
         found = []
-        for group in self._select(f"SELECT {_FIELDS} FROM /.*/ WHERE {_during()} {_GROUPED} ORDER BY time DESC LIMIT 1"):
+        for group in self._select(
+            f"SELECT {_FIELDS} FROM /.*/ WHERE {_during()} {_GROUPED} ORDER BY time DESC LIMIT 1"  # noqa: S608
+        ):
             tags, point = group["tags"], _named(group)
             kind = next((kind for kind, field in FIELDS.items() if point[field] is not None), Kind.FLOAT)
             path = GatewayPath(tags["city"], tags["district"], tags["street"], tags["gateway"])
@@ -71,7 +72,7 @@ class InfluxqlReader:
         values = (path.city, path.district, path.street, path.gateway, series.device, series.stream)
         tags = " AND ".join(f"{name} = {string(value)}" for name, value in zip(_TAGS, values, strict=True))
         query = (
-            f'SELECT "{field}", "quality", "reason" FROM {identifier(series.quantity)} '
+            f'SELECT "{field}", "quality", "reason" FROM {identifier(series.quantity)} '  # noqa: S608
             f"WHERE {tags} AND {_during(start_ns, end_ns)} ORDER BY time ASC LIMIT {int(limit)}"
         )
         return [
@@ -82,22 +83,34 @@ class InfluxqlReader:
 
     def count(self, selector: Selector) -> dict[Key, int]:
         """Points by (gateway, device, stream): those with a value, and those with quality alone (NaN)."""
-        counts = ", ".join(f'count("{field}")' for field in (*FIELDS.values(), "quality"))
         where = f"{_matching(selector)} AND {_during()}"
-        found: dict[Key, int] = {}
-        for group in self._select(f"SELECT {counts} FROM /.*/ WHERE {where} {_GROUPED}"):
-            key = _key(group)
-            found[key] = found.get(key, 0) + sum(number or 0 for number in group["values"][0][1:])
+        counts = ", ".join(f'count("{field}")' for field in (*FIELDS.values(), "quality"))
+        found: dict[tuple[Key, str], int] = {}
+        texts: set[tuple[Key, str]] = set()
+        for group in self._select(f"SELECT {counts} FROM /.*/ WHERE {where} {_GROUPED}"):  # noqa: S608
+            numbers = dict(zip([*FIELDS, "quality"], group["values"][0][1:], strict=True))
+            place = _key(group), group["name"]
+            found[place] = sum(number or 0 for number in numbers.values())
+            if numbers[Kind.TEXT]:
+                texts.add(place)
         # Quality beside a value was counted twice; InfluxQL cannot ask for a field that is not there.
-        for group in self._select(f'SELECT count("quality") FROM /.*/ WHERE {where} AND {_HAS_VALUE} {_GROUPED}'):
-            found[_key(group)] -= group["values"][0][1] or 0
-        return found
+        for held, places in ((_HAS_NUMBER, found.keys()), (_HAS_TEXT, texts)):
+            beside = f'SELECT count("quality") FROM /.*/ WHERE {where} AND {held} {_GROUPED}'  # noqa: S608
+            for group in self._select(beside) if places else ():
+                place = _key(group), group["name"]
+                if place in places:
+                    found[place] -= group["values"][0][1] or 0
+        total: dict[Key, int] = {}
+        for (key, _), number in found.items():
+            total[key] = total.get(key, 0) + number
+        return total
 
     def latest(self, selector: Selector) -> dict[Key, Point]:
         """The newest point by (gateway, device, stream)."""
         where = f"{_matching(selector)} AND {_during()}"
         newest: dict[Key, Point] = {}
-        for group in self._select(f"SELECT {_FIELDS} FROM /.*/ WHERE {where} {_GROUPED} ORDER BY time DESC LIMIT 1"):
+        query = f"SELECT {_FIELDS} FROM /.*/ WHERE {where} {_GROUPED} ORDER BY time DESC LIMIT 1"  # noqa: S608
+        for group in self._select(query):
             row = _named(group)
             held = ((kind, row[field]) for kind, field in FIELDS.items() if row[field] is not None)
             kind, raw = next(held, (Kind.FLOAT, None))
@@ -150,4 +163,4 @@ def _key(group: dict[str, Any]) -> Key:
 def _value(kind: Kind, raw: Any) -> Value | None:
     if raw is None:
         return None
-    return float(raw) if kind is Kind.FLOAT else raw  # type: ignore[no-any-return]
+    return float(raw) if kind is Kind.FLOAT else raw

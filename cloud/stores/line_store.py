@@ -13,7 +13,7 @@ from cloud.stores.base import FramePoints, Point, Selector, Series
 from cloud.stores.http import Answer
 from cloud.stores.lines import INFLUX, Dialect, Prefixes
 from cloud.stores.writer import LineWriter
-from contract.errors import PartialWrite
+from contract.errors import PartialWrite, StoreUnavailable
 
 BATCH_LINES = 5_000
 BATCH_LINES_MAX = 20_000
@@ -64,10 +64,10 @@ class LineStore:
             raise ValueError(f"batch_lines is 1 to {BATCH_LINES_MAX}; found {batch_lines}")
         self._transport = transport
         self._reader = reader
-        self._dialect = dialect
         self._batch_lines = batch_lines
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
         self._prefixes = Prefixes(dialect)
+        self._closed = False
 
     async def open(self) -> None:
         """Connect and create what is missing. Raises StoreUnavailable, or ConfigError when it can never work."""
@@ -75,15 +75,14 @@ class LineStore:
 
     async def close(self) -> None:
         """Wait for the requests under way, at most their timeout, and free everything."""
+        self._closed = True
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         self._transport.close()
 
     async def write(self, frames: Sequence[FramePoints]) -> None:
         """Store every point. Raises PartialWrite naming each refused one, or StoreUnavailable."""
         rejected = await self._run(
-            LineWriter(
-                self._transport.url, self._transport.post, self._prefixes, batch_lines=self._batch_lines
-            ).write,
+            LineWriter(self._transport.url, self._transport.post, self._prefixes, batch_lines=self._batch_lines).write,
             frames,
         )
         if rejected:
@@ -106,4 +105,6 @@ class LineStore:
         return await self._run(self._reader.latest, selector)
 
     async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        if self._closed:
+            raise StoreUnavailable(f"{self._transport.url}: the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

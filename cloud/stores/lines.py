@@ -3,7 +3,7 @@
 One line is one point: measurement = quantity; tags in sorted order; one field named after the kind of value (`value`
 float, `count` integer, `state` boolean, `text` string); `quality` and `reason` when the point is not GOOD; time in ns:
 
-    temperature,city=C,device=D,district=Q,gateway=G,stream=S,street=T value=21.5,quality=1i,reason=3i 1790000000000000000
+    temperature,city=C,device=D,district=Q,gateway=G,stream=S,street=T value=21.5,quality=1i,reason=3i 17900000000000
 
 NaN and infinity have no field to stand in: such a point holds quality and reason alone.
 
@@ -120,7 +120,7 @@ _SUFFIX = np.array([f",{bare}" if code >> 6 else "" for code, bare in enumerate(
 
 
 class _Origin(NamedTuple):
-    """Where a run of lines came from: `cells` are the flat indices into the table, None when it is every cell in order."""
+    """Where a run of lines came from. `cells`: flat indices into the table, None when it is every cell in order."""
 
     frame: int
     table: Table

@@ -18,9 +18,7 @@ class Clock(Protocol):
 class RunningClock:
     """World time starts at `start_s` and runs `speed` times as fast as real time."""
 
-    def __init__(
-        self, start_s: float, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, start_s: float, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._start_s = start_s
         self._speed = speed
         self._monotonic = monotonic

@@ -22,7 +22,7 @@ from typing import Any
 READY_S = 60.0
 DRAIN_S = 30.0
 LAST_WORDS = 12
-PORTS = ("15020", "15021", "18830")  # of configs/demo: replaced when another program holds one
+PORTS = ("5020", "18830")  # of configs/demo: replaced when another program holds one
 
 
 class DemoFailedError(Exception):
@@ -175,7 +175,7 @@ def run(demo: Demo, python: str, seconds: float | None) -> int:
     print("starting: simulated street, cloud (broker, collector, store), gateway ...", flush=True)
     demo.prepare()
     scenario = demo.scenario.name
-    files = ("--truth", "truth.log", "--ready-file", "sim.ready", "--control", "sim.sock")
+    files = ("--truth", "truth.log", "--ready-file", "sim.ready", "--control", "sim.sock", "--run-dir", "run")
     demo.start("simulator", str(programs / "weinao-sim"), "run", scenario, *files, until="sim.ready")
     demo.start(
         "cloud", str(programs / "weinao-cloud"), "run", "cloud.yaml", "--ready-file", "cloud.ready", until="cloud.ready"

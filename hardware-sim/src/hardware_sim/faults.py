@@ -11,7 +11,7 @@ garbage       wire      random bytes instead of the answer
 late_reply    wire      the right answer, delay_s too late
 foreign_reply wire      a proper answer with another transaction id (TCP) or unit id (RTU)
 partial       wire      the first half of the answer
-disconnect    port      connections closed and refused; a pty vanishes and comes back. Takes the port's other devices along
+disconnect    port      connections closed and refused; a pty vanishes and comes back; all devices of the port
 frozen        value     the last value again and again
 out_of_range  value     far above the sensor's range
 drift         value     wanders off by `drift` of the range per second
@@ -117,20 +117,21 @@ class Faults:
     plans: Iterable[Plan] = ()
     begun: dict[Kind, int] = field(default_factory=dict)
     """How often each kind has begun: what happened is counted."""
-    random: random.Random = field(init=False)
+    chance: random.Random = field(init=False)
+    """Decides by chance, seeded by the device."""
     _active: list[Active] = field(init=False, default_factory=list)
     _sources: list[_Source] = field(init=False, default_factory=list)
     _chances: list[Chance] = field(init=False, default_factory=list)
     _change_s: float = field(init=False, default=math.inf)
 
     def __post_init__(self) -> None:
-        self.random = random.Random(f"{self.seed}/{self.device}/answers")
+        self.chance = random.Random(f"{self.seed}/{self.device}/answers")
         for number, plan in enumerate(self.plans):
             match plan:
                 case Chance():
                     self._chances.append(plan)
                 case Planned():
-                    self._sources.append(_Source(plan.fault, plan.at_s, lambda s=plan.seconds: s, None))
+                    self._sources.append(_Source(plan.fault, plan.at_s, _always(plan.seconds), None))
                 case Rate():
                     self._sources.append(self._random_source(plan, number))
         self._plan_next_change()
@@ -173,7 +174,7 @@ class Faults:
             if active.fault.kind not in VALUE_KINDS and active.fault.kind is not Kind.DISCONNECT:
                 return active.fault
         for chance in self._chances:
-            if self.random.random() < chance.probability:
+            if self.chance.random() < chance.probability:
                 self.begun[chance.fault.kind] = self.begun.get(chance.fault.kind, 0) + 1
                 return chance.fault
         return None
@@ -198,3 +199,7 @@ class Faults:
     def _plan_next_change(self) -> None:
         times = [source.next_s for source in self._sources] + [active.until_s for active in self._active]
         self._change_s = min(times, default=math.inf)
+
+
+def _always(seconds: float) -> Callable[[], float]:
+    return lambda: seconds

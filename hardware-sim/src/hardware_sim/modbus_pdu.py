@@ -36,22 +36,26 @@ def exception(function: int, code: int) -> bytes:
 
 def answer(device: ModbusDevice, pdu: bytes) -> Answer:
     """What a healthy device says to a request; never raises."""
-    function = pdu[0]
     try:
-        words = _WORD_READS.get(function)
-        if words is not None and len(pdu) == 5:  # by far the most: kept short
-            _, address, count = _REQUEST.unpack(pdu)
-            if not 1 <= count <= device.max_registers:
-                raise ModbusError(ILLEGAL_VALUE)
-            data = device.read(words[1], address, count)
-            return Answer(bytes((function, 2 * count)) + data, Record(device.name, f"{words[0]}{address}", data.hex()))
-        if function in _READS and len(pdu) == 5:
-            return _read_bits(device, pdu)
-        if function in {5, 6, 15, 16}:
-            return Answer(_write(device, pdu), None)
-        raise ModbusError(ILLEGAL_VALUE if function in _READS else ILLEGAL_FUNCTION)
+        return _answer(device, pdu)
     except ModbusError as error:
-        return Answer(exception(function, error.code), None)
+        return Answer(exception(pdu[0], error.code), None)
+
+
+def _answer(device: ModbusDevice, pdu: bytes) -> Answer:
+    function = pdu[0]
+    words = _WORD_READS.get(function)
+    if words is not None and len(pdu) == 5:  # by far the most: kept short
+        _, address, count = _REQUEST.unpack(pdu)
+        if not 1 <= count <= device.max_registers:
+            raise ModbusError(ILLEGAL_VALUE)
+        data = device.read(words[1], address, count)
+        return Answer(bytes((function, 2 * count)) + data, Record(device.name, f"{words[0]}{address}", data.hex()))
+    if function in _READS and len(pdu) == 5:
+        return _read_bits(device, pdu)
+    if function in {5, 6, 15, 16}:
+        return Answer(_write(device, pdu), None)
+    raise ModbusError(ILLEGAL_VALUE if function in _READS else ILLEGAL_FUNCTION)
 
 
 def _read_bits(device: ModbusDevice, pdu: bytes) -> Answer:

@@ -150,7 +150,7 @@ class Engine:
             frame = framer.frame(said.pdu)
             self._later(fault.delay_s, lambda: sink.send(frame, record))
             return
-        sink.send(_spoil(fault, said, framer, device.faults.random), None)
+        sink.send(_spoil(fault, said, framer, device.faults.chance), None)
 
 
 def _spoil(fault: Fault, said: Answer, framer: Framer, chance: random.Random) -> bytes:

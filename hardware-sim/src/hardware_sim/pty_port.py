@@ -23,14 +23,15 @@ READ_BYTES = 4096
 
 
 class PtyPort:
-    """The device's end of a pty, linked at `link`. `take` gets what clients write."""
+    """The device's end of a pty, linked at `link`."""
 
-    def __init__(self, link: Path, log_: truth.Log, take: Callable[[bytes], None]) -> None:
+    def __init__(self, link: Path, log_: truth.Log) -> None:
         self.link = link
+        self.take: Callable[[bytes], None] = _ignore
+        """Gets what clients write."""
         self.unheard = 0
         """Messages that nobody listened to, or that did not fit."""
         self._truth = log_
-        self._take = take
         self._master = -1
         self._path = ""
         self._poll = select.poll()
@@ -62,7 +63,7 @@ class PtyPort:
             self._timer.cancel()
             self._timer = None
         self._stop_reading()
-        if self.link.is_symlink() and os.readlink(self.link) == self._path:  # noqa: PTH115: the text itself, unresolved
+        if self.link.is_symlink() and str(self.link.readlink()) == self._path:
             self.link.unlink()
         self._poll.unregister(self._master)
         os.close(self._master)
@@ -109,7 +110,7 @@ class PtyPort:
             self._forget_unread()
             self._look()
             return
-        self._take(data)
+        self.take(data)
 
     def _stop_reading(self) -> None:
         if self._reading:
@@ -122,3 +123,7 @@ class PtyPort:
             termios.tcflush(slave, termios.TCIFLUSH)
         finally:
             os.close(slave)
+
+
+def _ignore(_data: bytes) -> None:
+    """Who has no ears."""

@@ -81,10 +81,8 @@ def encode(value: float, encoding: Encoding, order: Order = "ABCD") -> bytes:
         return reorder(bytes.fromhex(f"{min(max(round(value), 0), 10**digits - 1):0{digits}d}"), order)
     signed = encoding in {Encoding.INT16, Encoding.INT32}
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    if math.isnan(value):
-        raw = low if signed else high
-    else:
-        raw = round(min(max(value, low), high))
+    missing = low if signed else high
+    raw = missing if math.isnan(value) else round(min(max(value, low), high))
     return reorder(_STRUCTS[encoding].pack(raw), order)
 
 

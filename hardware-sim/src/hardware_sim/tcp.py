@@ -16,8 +16,8 @@ MAX_WAITING = 10_000
 class Connection(asyncio.Protocol):
     """One client. A subclass takes its bytes in `data_received`.
 
-    A response is put down in the truth only when none of its bytes is left in user space: at once as a rule, else when the
-    buffer has drained. A client that does not read is not read from either, so little can pile up.
+    A response is put down in the truth only when none of its bytes is left in user space: at once as a rule, else when
+    the buffer has drained. A client that does not read is not read from either, so little can pile up.
     """
 
     def __init__(self, log_: truth.Log, connections: set["Connection"]) -> None:
@@ -28,12 +28,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client came."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101: narrows for the type checker
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows for the type checker
         transport.set_write_buffer_limits(high=0)  # so resume_writing means: everything is the kernel's
         self._transport = transport
         self._connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002: the reason does not matter
+    def connection_lost(self, _exc: Exception | None) -> None:
         """The client went: what it did not take was never served."""
         self._connections.discard(self)
         self._waiting.clear()

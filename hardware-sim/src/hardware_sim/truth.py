@@ -12,8 +12,8 @@ key      `input:ADDRESS`, `holding:ADDRESS`: data is the registers from ADDRESS 
          With ` late` behind it the response was complete and valid but held back by a fault, past any sane timeout.
 
 Only complete, valid responses are listed, after their bytes were handed to the kernel; answers that a fault withheld,
-broke or misaddressed are not. Lines are in the order of time. The file is appended in whole lines; a killed simulator may
-leave a torn last line, which the reader leaves out.
+broke or misaddressed are not. Lines are in the order of time. The file grows by whole lines; a killed
+simulator may leave a torn last line, which the reader leaves out.
 """
 
 import json
@@ -51,8 +51,8 @@ class Record:
 class Log:
     """Writes the truth file, or, without a path, only counts.
 
-    `add` is cheap: lines wait in memory (at most FLUSH_BYTES) until `flush`, which the simulator calls ten times a second.
-    Raises OSError when the disk will not take them.
+    `add` is cheap: lines wait in memory (at most FLUSH_BYTES) until `flush`, which the simulator calls ten times a
+    second. Raises OSError when the disk will not take them.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -114,8 +114,8 @@ def responses(path: Path, *, late: bool = False) -> Iterator[Response]:
 def read(path: Path, *, late: bool = False) -> Iterator[tuple[int, str, str, float]]:
     """Every value of a truth file: (time_ns, device, key, value).
 
-    key is `input:ADDRESS`, `holding:ADDRESS` (value: the register, 0..65535), `coil:ADDRESS`, `discrete:ADDRESS` (0 or 1),
-    or a quantity's name. Raises ValueError, OSError.
+    key is `input:ADDRESS`, `holding:ADDRESS` (value: the register, 0..65535), `coil:ADDRESS`, `discrete:ADDRESS` (0 or
+    1), or a quantity's name. Raises ValueError, OSError.
     """
     for response in responses(path, late=late):
         for offset, value in enumerate(response.values):

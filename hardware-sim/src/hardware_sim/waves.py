@@ -28,6 +28,7 @@ class Waves:
     def __init__(
         self,
         random: np.random.Generator,
+        *,
         mean: float,
         amplitude: float,
         slowest_s: float,

@@ -43,6 +43,10 @@ class World:
         """Dust: mass concentrations and particle counts."""
         return Air(self)
 
+    def corner(self, number: int) -> "Corner":
+        """One place in the street: its air is a little warmer or drier than the weather's."""
+        return Corner(self, number)
+
     def meter(self, number: int) -> "Meter":
         """A three-phase meter that feeds houses and lamps."""
         return Meter(self, number)
@@ -57,7 +61,8 @@ class World:
 
     def waves(self, label: str, mean: float, amplitude: float, slowest_s: float, fastest_s: float) -> Waves:
         """A smooth signal of this world, named by its label."""
-        return Waves(generator(self.seed, label), mean, amplitude, slowest_s, fastest_s)
+        random = generator(self.seed, label)
+        return Waves(random, mean=mean, amplitude=amplitude, slowest_s=slowest_s, fastest_s=fastest_s)
 
     def since_epoch(self, times_s: Floats) -> Floats:
         """Seconds since EPOCH_S: what slow signals are computed from."""
@@ -112,6 +117,22 @@ class Weather:
         }
 
 
+class Corner:
+    """Units: degC, %. The weather, as a wall in the sun or a tree has it here."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self._world = world
+        self._bias = float(generator(world.seed, f"corner/{number}").uniform(-0.8, 0.8))
+        self._warmth = world.waves(f"corner/{number}", 0, 0.4, 6 * 3600, 300)
+
+    def sense(self, times_s: Floats) -> Sensed:
+        """temperature, humidity."""
+        weather = self._world.weather.sense(times_s)
+        warmer = self._bias + self._warmth.at(self._world.since_epoch(times_s))
+        humidity = np.clip(weather["humidity"] - 3 * warmer, 5, 100)
+        return {"temperature": weather["temperature"] + warmer, "humidity": humidity}
+
+
 def _daylight(hours: Floats, year: Floats) -> Floats:
     """Clear-sky lux from the sun's height; twilight as a short exponential below the horizon."""
     latitude = np.radians(LATITUDE_DEG)
@@ -158,8 +179,7 @@ class Meter:
         random = generator(world.seed, label)
         self._energy_0 = random.uniform(100, 900)
         self._loads = [
-            world.waves(f"{label}/load{phase}", random.uniform(1600, 3400), 1200, 12 * 3600, 45)
-            for phase in (1, 2, 3)
+            world.waves(f"{label}/load{phase}", random.uniform(1600, 3400), 1200, 12 * 3600, 45) for phase in (1, 2, 3)
         ]
         self._volts = [world.waves(f"{label}/volt{phase}", NOMINAL_VOLTS, 3.5, 6 * 3600, 20) for phase in (1, 2, 3)]
         self._factor = world.waves(f"{label}/factor", 0.93, 0.05, 8 * 3600, 60)
@@ -229,10 +249,11 @@ class Lamp:
         dim = self._dim.at(local)
         days = np.floor_divide(local, DAY_S).astype(np.int64) % 3650
         broken = np.isin(days, list(self._bad_days)) & (on > 0)
+        lit = (on > 0) & ~broken
         return {
             "on": on,
             "dim_level": dim,
-            "current": np.where(broken, 0, on * (self.full_amps * dim / 100 + self._noise.at(times_s))),
+            "current": np.where(lit, self.full_amps * dim / 100 + self._noise.at(times_s), 0.0),
             "burning_hours": self._hours_0 + self._on.integral(local) / 3600,
             "fault": np.where(broken, self.LAMP_FAILURE, 0).astype(np.float64),
         }

@@ -16,8 +16,8 @@ from hardware_sim.world import Sensed
 class Signal:
     """One quantity as a device measures it.
 
-    low, high: the range within which its values are plausible. decimals: what `record` writes. faulty: value faults bend
-    it; states and texts stay as they are.
+    low, high: the range within which its values are plausible. decimals: what `record` writes. faulty: value faults
+    bend it; states and counters stay as they are.
     """
 
     name: str
@@ -31,9 +31,9 @@ class Signal:
 class Instrument:
     """The sensor behind a device: its signals now, with value faults.
 
-    sense: the world's values at times (seconds since 1970). refresh_s: how often the device looks (real seconds); between
-    two looks it tells the same values, as real devices do. commands: what somebody wrote to it, by signal. react:
-    makes the other signals follow the commands.
+    sense: the world's values at times (seconds since 1970). refresh_s: how often the device looks (real seconds);
+    between two looks it tells the same values, as real devices do. commands: what somebody wrote to it, by signal.
+    react: makes the other signals follow the commands.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Devices for load and for counting: `counter`, whose every answer can be told from every other, and `ramp`.
 
-counter: `registers` holding registers from 0, the same ones as input registers. Each read answered is number n = 1, 2, 3, ...
-and value i of it says so, whatever the request began with (i is the value's place in the table, not in the request):
+counter: `registers` holding registers from 0, and the same as input registers. Each read answered is number
+n = 1, 2, 3, ... and value i of it says so (i is the value's place in the table, not in the request):
 
     uint16   (n + 655 i) mod 65536             tells n apart for 65,536 reads
     uint32   (n * 1000 + i) mod 2**32          for 4,294,967 reads; at most 1000 values
@@ -46,7 +46,7 @@ def read_number(encoding: Encoding, value: float, index: int) -> int:
 class CounterDevice:
     """See above. Asked for half a value, it gives the half."""
 
-    def __init__(self, name: str, unit: int, count: int, encoding: Encoding, faults: Faults, clock: Clock) -> None:
+    def __init__(self, name: str, unit: int, faults: Faults, clock: Clock, *, count: int, encoding: Encoding) -> None:
         self.name = name
         self.unit = unit
         self.faults = faults
@@ -79,7 +79,7 @@ class CounterDevice:
             return self._pack.pack(*[(start + index) & 0xFFFFFFFF for index in range(values)])
         return self._pack.pack(*range(start, start + values))
 
-    def write(self, table: Table, address: int, data: bytes) -> None:  # noqa: ARG002: it has nothing to write
+    def write(self, _table: Table, _address: int, _data: bytes) -> None:
         """Nothing can be written."""
         raise ModbusError(ILLEGAL_ADDRESS)
 
@@ -90,7 +90,7 @@ class RampDevice:
     The cheapest device there is, to measure everything but the device.
     """
 
-    def __init__(self, name: str, unit: int, count: int, faults: Faults, clock: Clock) -> None:
+    def __init__(self, name: str, unit: int, faults: Faults, clock: Clock, *, count: int) -> None:
         self.name = name
         self.unit = unit
         self.faults = faults
@@ -110,6 +110,6 @@ class RampDevice:
             self._block = (self._steps + second).astype(">u2").tobytes()
         return self._block[2 * address : 2 * (address + count)]
 
-    def write(self, table: Table, address: int, data: bytes) -> None:  # noqa: ARG002: it has nothing to write
+    def write(self, _table: Table, _address: int, _data: bytes) -> None:
         """Nothing can be written."""
         raise ModbusError(ILLEGAL_ADDRESS)

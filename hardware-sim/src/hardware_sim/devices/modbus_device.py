@@ -46,7 +46,7 @@ class ModbusDevice(Protocol):
     def read(self, table: Table, address: int, count: int) -> bytes:
         """Registers as they travel, or one byte a bit. Raises ModbusError."""
 
-    def write(self, table: Table, address: int, data: bytes) -> None:
+    def write(self, table: Table, address: int, data: bytes, /) -> None:
         """Set registers (as they travel) or bits (one byte each). Raises ModbusError."""
 
 

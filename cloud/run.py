@@ -1,0 +1,191 @@
+"""The cloud's composition root: makes the parts, starts them in order, stops them in two phases.
+
+Stop, first phase: take nothing more, finish the batch at hand. Second phase, after `GRACE_S`: cancel; what is not
+acknowledged then comes again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cloud.births import Births
+from cloud.broker import make_broker, resolve
+from cloud.collector import Collector
+from cloud.config import CloudConfig
+from cloud.intake import Intake
+from cloud.ledger import Ledger
+from cloud.quarantine import Quarantine
+from cloud.stores.base import Store
+from cloud.stores.specs import make_store
+from contract import local_socket
+from contract.errors import Fatal, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 10.0
+_FIRST_RETRY_S = 0.5
+
+
+class Cloud:
+    """One running cloud process: a store, the collector's files, an intake, and perhaps a broker."""
+
+    def __init__(self, config: CloudConfig, *, with_broker: bool, ready_file: Path | None = None) -> None:
+        self._config = config.model_copy(update={"mqtt": resolve(config.mqtt)})
+        self._with_broker = with_broker and bool(config.mqtt.embedded)
+        self._ready_file = ready_file
+        self._stopping = asyncio.Event()
+        self._started = time.monotonic()
+
+    def stop(self) -> None:
+        """Begin to stop. `run` returns when everything is."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `stop`. Raises Fatal when going on makes no sense, ConfigError when it never did."""
+        data = self._config.data
+        with contextlib.ExitStack() as files:
+            try:
+                ledger = Ledger(data.ledger, keep_hours=data.keep_hours)
+                files.callback(ledger.close)
+                births = Births(data.births)
+                files.callback(births.close)
+                quarantine = Quarantine(data.quarantine, max_bytes=data.quarantine_max_bytes)
+                files.callback(quarantine.close)
+            except StoreUnavailable as error:
+                raise Fatal(f"the collector's files cannot be opened: {error}") from None
+            async with self._broker() as died, self._opened_store() as store:
+                if store is None:
+                    return
+                intake = Intake(self._config.mqtt, self._config.collector)
+                collector = Collector(
+                    intake, store, ledger=ledger, births=births, quarantine=quarantine, settings=self._config.collector
+                )
+                handlers: dict[str, local_socket.Handler] = {
+                    "status": lambda _: self._status(intake, collector, ledger, quarantine),
+                    "ledger": lambda asked: _report(ledger, asked),
+                }
+                async with local_socket.serve(self._config.status_socket, handlers):
+                    await self._guard(intake, collector, died)
+            await asyncio.to_thread(_last_fold, ledger)
+
+    @contextlib.asynccontextmanager
+    async def _broker(self) -> AsyncIterator["asyncio.Task[str] | None"]:
+        if not self._with_broker:
+            yield None
+            return
+        broker = make_broker(self._config.mqtt, self._config.data.directory / "broker")
+        await broker.start()
+        died = asyncio.create_task(broker.died(), name="broker watch")
+        try:
+            yield died
+        finally:
+            died.cancel()
+            await broker.stop()
+
+    @contextlib.asynccontextmanager
+    async def _opened_store(self) -> AsyncIterator[Store | None]:
+        """The store, opened; one that is away is waited for. None when we were told to stop before."""
+        store = make_store(self._config.store)
+        wait_s, complained = _FIRST_RETRY_S, False
+        opened = False
+        try:
+            while not opened and not self._stopping.is_set():
+                try:
+                    await store.open()
+                    opened = True
+                except StoreUnavailable as error:
+                    if not complained:
+                        log.warning("the store does not open: %s; trying again", error)
+                    complained = True
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(error.retry_after_s or wait_s):
+                            await self._stopping.wait()
+                    wait_s = min(wait_s * 2, self._config.collector.retry_max_s)
+            if opened and complained:
+                log.warning("the store is open")
+            yield store if opened else None
+        finally:
+            await store.close()
+
+    async def _guard(self, intake: Intake, collector: Collector, died: "asyncio.Task[str] | None") -> None:
+        """Run the tasks; the first that ends decides: the stop is normal, anything else is fatal."""
+        reading = asyncio.create_task(intake.run(), name="intake")
+        collecting = asyncio.create_task(collector.run(), name="collector")
+        stopping = asyncio.create_task(self._stopping.wait(), name="stop")
+        announcing = asyncio.create_task(self._announce(intake), name="ready")
+        tasks: set[asyncio.Task[Any]] = {reading, collecting, stopping, announcing}
+        try:
+            watched: set[asyncio.Task[Any]] = {reading, collecting, stopping} | ({died} if died else set())
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if died in done and not self._stopping.is_set():
+                raise Fatal(f"the broker of this process is gone: {died.result() if died else ''}")
+            for task in done & {reading, collecting}:
+                task.result()
+            collector.stop()
+            _, late = await asyncio.wait({collecting}, timeout=GRACE_S)
+            if late:
+                log.warning("stopped without finishing the batch at hand; it will come again")
+            else:
+                collecting.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._ready_file is not None:
+                self._ready_file.unlink(missing_ok=True)
+
+    async def _announce(self, intake: Intake) -> None:
+        await intake.subscribed.wait()
+        log.info("collecting from %s:%d", self._config.mqtt.host, self._config.mqtt.port)
+        if self._ready_file is not None:
+            await asyncio.to_thread(_write_whole, self._ready_file, f"{os.getpid()}\n")
+
+    def _status(self, intake: Intake, collector: Collector, ledger: Ledger, quarantine: Quarantine) -> dict[str, Any]:
+        report = ledger.report()
+        return {
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "broker": f"{self._config.mqtt.host}:{self._config.mqtt.port}",
+            "subscribed": intake.subscribed.is_set(),
+            "waiting": intake.waiting,
+            "intake": asdict(intake.counts),
+            "collector": asdict(collector.counts),
+            "quarantine": asdict(quarantine.totals()),
+            "gateways": [asdict(row) for row in report.gateways],
+            "ledger": {"summary": report.summary(), "closes": report.closes, **report.totals},
+        }
+
+
+def _report(ledger: Ledger, asked: dict[str, Any]) -> dict[str, Any]:
+    stream = asked.get("stream")
+    if stream is not None and not isinstance(stream, str):
+        raise ValueError("stream: expected text")
+    return ledger.report(stream=stream, hours=bool(asked.get("hours"))).as_json()
+
+
+def _last_fold(ledger: Ledger) -> None:
+    with contextlib.suppress(StoreUnavailable):  # receipts that are not folded are complete as they are
+        ledger.fold(time.time_ns())
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Nobody ever reads half of it."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+
+
+async def run_until_signalled(config: CloudConfig, *, with_broker: bool, ready_file: Path | None) -> None:
+    """Run until SIGTERM or SIGINT. Raises what Cloud.run raises."""
+    cloud = Cloud(config, with_broker=with_broker, ready_file=ready_file)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, cloud.stop)
+    await cloud.run()

@@ -1,0 +1,120 @@
+"""Values of every kind as columns of integers, and back, bit for bit.
+
+All arrays here are columns: (S, T), one row of the array a stream.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.frame_numbers import Unsigned
+from contract.readings import Bytes, Floats, Ints
+
+Mask = NDArray[np.bool_]
+Number = TypeVar("Number", bound=np.generic)
+
+MAX_DECIMALS = 9
+RAW = 16
+"""The scale of a column of raw doubles is RAW plus how many low bits, zero in all of them, are cut off."""
+MAX_SCALE = RAW + 63
+_POWERS = 10.0 ** np.arange(MAX_DECIMALS + 1)
+_SAMPLE_ROWS = 8
+_EXCEPTION_SHARE = 4
+"""At most one value in so many may be stored apart (NaN, -0.0, a glitch) before the column is stored as raw doubles."""
+
+
+def carry_forward(columns: NDArray[Number], missing: Mask) -> NDArray[Number]:
+    """The columns with every missing cell like the one before it (the first ones like the first that is there).
+
+    A missing value carries no meaning; this one costs the least.
+    """
+    rows = np.where(missing, 0, np.arange(columns.shape[1]))
+    np.maximum.accumulate(rows, axis=1, out=rows)
+    np.maximum(rows, np.argmin(missing, axis=1)[:, None], out=rows)
+    filled: NDArray[Number] = np.take_along_axis(columns, rows, axis=1)
+    filled[missing.all(axis=1)] = columns.dtype.type(0)
+    return filled
+
+
+def scale_floats(columns: Floats, hint: NDArray[np.int8] | None) -> tuple[Ints, Bytes, Ints]:
+    """Doubles as (integers (S, T), scales (S,), flat indices of the cells that the integers do not give back).
+
+    A scale up to 9 is a number of decimals: value = integer / 10**scale, correctly rounded. RAW and above: raw doubles.
+    """
+    known = hint is not None and bool(((hint >= 0) & (hint <= MAX_DECIMALS)).all())
+    scales = hint.astype(np.int64) if known and hint is not None else _guess(columns)
+    integers, wrong = _try(columns, scales)
+    failed = np.flatnonzero(wrong.any(axis=1))
+    if not len(failed):
+        return integers, scales.astype(np.uint8), np.empty(0, dtype=np.int64)
+    floats, limit = columns[failed], columns.shape[1] // _EXCEPTION_SHARE
+    settled = _settle(floats, _guess(floats) if known else scales[failed])
+    again, astray = _try(floats, settled)
+    raw = np.flatnonzero(np.count_nonzero(astray, axis=1) > limit)
+    again[raw], settled[raw] = _raw(floats[raw])
+    astray[raw] = False
+    integers[failed] = carry_forward(again, astray)
+    scales[failed] = settled
+    wrong[failed] = astray
+    return integers, scales.astype(np.uint8), np.flatnonzero(wrong)
+
+
+def unscale_floats(integers: Ints, scales: Bytes) -> Floats:
+    """The doubles of `integers` (S, T)."""
+    if len(scales) and scales.max() <= MAX_DECIMALS:
+        power = _POWERS[scales[0]] if (scales == scales[0]).all() else _POWERS[scales][:, None]
+        plain: Floats = integers / power
+        return plain
+    decimal = scales <= MAX_DECIMALS
+    floats = np.empty(integers.shape, dtype=np.float64)
+    floats[decimal] = integers[decimal] / _POWERS[scales[decimal]][:, None]
+    shifts = (scales[~decimal] - RAW).astype(np.uint64)[:, None]
+    floats[~decimal] = (integers[~decimal].view(np.uint64) << shifts).view(np.float64)
+    return floats
+
+
+def _try(columns: Floats, scales: Ints) -> tuple[Ints, Mask]:
+    """The integers of `columns` at `scales`, and which of them do not give back the same 64 bits."""
+    power = _POWERS[scales][:, None]
+    with np.errstate(invalid="ignore", over="ignore"):
+        integers = np.rint(columns * power).astype(np.int64)
+    return integers, (integers / power).view(np.int64) != columns.view(np.int64)
+
+
+def _guess(columns: Floats) -> Ints:
+    """For each column the fewest decimals that a sample of its rows needs; 0 where none will do for most of them."""
+    length = columns.shape[1]
+    sample = np.ascontiguousarray(columns[:, :: -(-length // _SAMPLE_ROWS)])
+    fewest = _fewest(sample)
+    hopeless = np.count_nonzero(fewest < 0, axis=1) * 2 > sample.shape[1]
+    guessed: Ints = np.where(hopeless, 0, np.maximum(fewest.max(axis=1), 0))
+    return guessed
+
+
+def _settle(columns: Floats, scales: Ints) -> Ints:
+    """The scales raised to what every cell needs that has a decimal form at all."""
+    wrong = _try(columns, scales)[1]
+    needed = np.zeros(columns.shape, dtype=np.int64)
+    needed[wrong] = _fewest(columns[wrong])
+    settled: Ints = np.maximum(scales, needed.max(axis=1))
+    return settled
+
+
+def _fewest(floats: Floats) -> Ints:
+    """The fewest decimals that give back each double, -1 where no number of them does."""
+    fewest = np.full(floats.shape, -1, dtype=np.int64)
+    for decimals in range(MAX_DECIMALS, -1, -1):
+        with np.errstate(invalid="ignore", over="ignore"):
+            integers = np.rint(floats * _POWERS[decimals]).astype(np.int64)
+        fewest[(integers / _POWERS[decimals]).view(np.int64) == floats.view(np.int64)] = decimals
+    return fewest
+
+
+def _raw(columns: Floats) -> tuple[Ints, Ints]:
+    """The bits of doubles as integers, without the low bits that are zero throughout a column, and the scales."""
+    bits: Unsigned = columns.view(np.uint64)
+    every = np.bitwise_or.reduce(bits, axis=1)
+    lowest = every & (~every + np.uint64(1))
+    shifts = np.maximum(np.frexp(lowest.astype(np.float64))[1] - 1, 0)
+    return (bits >> shifts.astype(np.uint64)[:, None]).view(np.int64), (RAW + shifts).astype(np.int64)

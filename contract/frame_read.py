@@ -1,0 +1,237 @@
+"""Reads the tables of a frame, hostile ones too. What the bytes mean is described in contract/frame.py."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import FrameError
+from contract.frame_columns import MAX_DECIMALS, MAX_SCALE, RAW, unscale_floats
+from contract.frame_layout import (
+    ALL_GOOD,
+    FLOAT_DECIMALS,
+    FLOAT_MIXED,
+    IDS_FOLLOW,
+    KINDS,
+    LAST,
+    MAX_ID,
+    MISSING,
+    NOWHERE,
+    SAME_TIMES,
+    UNITS_NS,
+    Place,
+    Reader,
+)
+from contract.frame_numbers import unfold, wrapped
+from contract.frame_types import MAX_CELLS, MAX_TABLES, MAX_TEXT_BYTES, MAX_TEXTS
+from contract.readings import GOOD, Bytes, Floats, Ints, Kind, Table
+
+_MAX_DECIMAL_FORM = FLOAT_DECIMALS + MAX_DECIMALS
+
+
+@dataclass(slots=True)
+class _Times:
+    length: int
+    first: int = 0
+    unit_ns: int = 1
+    steps: Place | None = None
+    found: Ints | None = None
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A table as the shape tells it; what its columns hold is read later."""
+
+    form: int
+    times: _Times
+    count: int
+    streams: Place | None
+    codes: bytes = bytes([GOOD])
+    status: Place | None = None
+    values: Place | None = None
+    extra: Place = NOWHERE
+    apart: Place | None = None
+
+
+class TableReader:
+    """Reads the tables of one frame: `plan` with the shape, `tables` once the blocks are read.
+
+    good_as: the status that GOOD readings get.
+    """
+
+    def __init__(self, data: Reader, *, good_as: int = GOOD) -> None:
+        self._data = data
+        self._good_as = good_as
+        self._times: list[_Times] = []
+        self._current: _Times | None = None
+        self._plans: list[_Plan] = []
+        self._next_id = 0
+        self._text_bytes = 0
+
+    def plan(self) -> None:
+        """Read the shape of every table; raises FrameError."""
+        while len(self._plans) < MAX_TABLES:
+            mark = self._data.byte()
+            self._plans.append(self._plan(mark))
+            if mark & LAST:
+                return
+        raise FrameError(f"more than {MAX_TABLES} tables")
+
+    @property
+    def streams(self) -> int:
+        """How many streams the planned tables have together."""
+        return sum(plan.count for plan in self._plans)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Every table; raises FrameError."""
+        return tuple(self._table(plan) for plan in self._plans)
+
+    def _plan(self, mark: int) -> _Plan:
+        data, form = self._data, mark & 0x0F
+        if form > _MAX_DECIMAL_FORM:
+            raise FrameError(f"an unknown form of table {form}")
+        times = self._plan_times(same=bool(mark & SAME_TIMES))
+        count = data.number(MAX_CELLS)
+        data.charge(count + times.length)
+        plan = _Plan(form, times, count, None if mark & IDS_FOLLOW else data.reserve(1, count))
+        length = times.length
+        if not count or not length:
+            return plan
+        data.charge(count * length)
+        if not mark & ALL_GOOD:
+            size = data.number(256)
+            plan.codes = data.shape_bytes(size)
+            if size != 1:
+                plan.status = data.reserve(count, length)
+        if KINDS[form] is Kind.BOOL:
+            return plan
+        plan.values = data.reserve(count, length)
+        if KINDS[form] is Kind.TEXT:
+            plan.extra = data.reserve(1, data.number(MAX_TEXTS))
+        elif form == FLOAT_MIXED:
+            plan.extra = data.reserve(1, count)
+            apart = data.number(count * length)
+            plan.apart = data.reserve(2, apart) if apart else None
+        return plan
+
+    def _plan_times(self, *, same: bool) -> _Times:
+        if not same:
+            which = self._data.number(len(self._times))
+            if which == len(self._times):
+                self._times.append(self._new_times())
+            self._current = self._times[which]
+        if self._current is None:
+            raise FrameError("the first table has no times")
+        return self._current
+
+    def _new_times(self) -> _Times:
+        times = _Times(self._data.number(MAX_CELLS))
+        if times.length:
+            first = self._data.number(2**70)
+            times.first, times.unit_ns = wrapped(unfold(first >> 2)), UNITS_NS[first & 3]
+        if times.length > 1:
+            times.steps = self._data.reserve(1, times.length)
+        return times
+
+    def _table(self, plan: _Plan) -> Table:
+        kind, shape = KINDS[plan.form], (plan.count, plan.times.length)
+        streams = self._streams(plan)
+        times = self._read_times(plan.times)
+        status = self._status(plan)
+        values, decimals = self._values(plan) if plan.count and plan.times.length else (_blank(kind, shape), None)
+        if max(plan.codes, default=GOOD) >= MISSING:
+            values[status >= MISSING] = _blank(kind, (1,))[0]
+        return Table(kind, streams, times.copy(), values.T, status.T, decimals)
+
+    def _streams(self, plan: _Plan) -> NDArray[np.int32]:
+        ids = np.arange(self._next_id, self._next_id + plan.count)
+        if plan.streams is not None and plan.count:
+            ids += self._data.columns(plan.streams)[0]
+            if len(np.unique(ids)) < plan.count:
+                raise FrameError("a table names a stream twice")
+        if plan.count:
+            if int(ids.min()) < 0 or int(ids.max()) > MAX_ID:
+                raise FrameError("a stream id out of range")
+            self._next_id = int(ids[-1]) + 1
+        return ids.astype(np.int32)
+
+    def _read_times(self, times: _Times) -> Ints:
+        if times.found is None:
+            if times.steps is None:
+                offsets = np.full(times.length, times.first, dtype=np.int64)
+            else:
+                offsets = self._data.columns(times.steps)[0].copy()
+                offsets[0] = times.first
+                np.cumsum(offsets, out=offsets)
+            times.found = offsets * np.int64(times.unit_ns) + self._data.time_base
+        return times.found
+
+    def _status(self, plan: _Plan) -> Bytes:
+        codes = np.frombuffer(plan.codes, dtype=np.uint8).copy()
+        codes[codes == GOOD] = self._good_as
+        if plan.status is None:
+            return np.full((plan.count, plan.times.length), codes[0], dtype=np.uint8)
+        ranks = self._data.columns(plan.status)
+        _check_ranks(ranks, len(codes), "status")
+        found: Bytes = codes[ranks]
+        return found
+
+    def _values(self, plan: _Plan) -> tuple[NDArray[np.generic], NDArray[np.int8] | None]:
+        count, length = plan.count, plan.times.length
+        if plan.values is None:
+            packed = np.frombuffer(self._data.blob(count * length + 7 >> 3), dtype=np.uint8)
+            return np.unpackbits(packed, count=count * length).reshape(count, length).view(np.bool_), None
+        columns = self._data.columns(plan.values)
+        kind = KINDS[plan.form]
+        if kind is Kind.INT:
+            return columns, None
+        if kind is Kind.TEXT:
+            return self._texts(columns, self._data.columns(plan.extra)[0]), None
+        if plan.form != FLOAT_MIXED:
+            decimals = plan.form - FLOAT_DECIMALS
+            scales = np.full(count, decimals, dtype=np.uint8)
+            return unscale_floats(columns, scales), scales.view(np.int8)
+        return self._mixed_floats(plan, columns)
+
+    def _mixed_floats(self, plan: _Plan, columns: Ints) -> tuple[Floats, NDArray[np.int8] | None]:
+        listed = self._data.columns(plan.extra)[0]
+        if listed.min() < 0 or listed.max() > MAX_SCALE or ((listed > MAX_DECIMALS) & (listed < RAW)).any():
+            raise FrameError("an unknown scale of doubles")
+        scales = listed.astype(np.uint8)
+        floats = unscale_floats(columns, scales)
+        if plan.apart is not None:
+            cells, bits = self._data.columns(plan.apart)
+            _check_ranks(cells, floats.size, "place of a double")
+            floats.reshape(-1)[cells] = bits.view(np.float64)
+        return floats, scales.view(np.int8) if scales.max() <= MAX_DECIMALS else None
+
+    def _texts(self, ranks: Ints, lengths: Ints) -> NDArray[np.generic]:
+        if len(lengths) and (lengths.min() < 0 or lengths.max() > MAX_TEXT_BYTES):
+            raise FrameError("a text of impossible length")
+        total = int(lengths.sum())
+        self._text_bytes += total
+        if self._text_bytes > MAX_TEXT_BYTES:
+            raise FrameError(f"more than {MAX_TEXT_BYTES} bytes of text")
+        blob, texts, at = self._data.blob(total), [], 0
+        try:
+            for length in lengths.tolist():
+                texts.append(blob[at : at + length].decode())
+                at += length
+        except UnicodeDecodeError:
+            raise FrameError("a text that is not UTF-8") from None
+        lookup = np.array(texts or [""], dtype=object)
+        _check_ranks(ranks, len(lookup), "text")
+        found: NDArray[np.generic] = lookup[ranks]
+        return found
+
+
+def _check_ranks(ranks: Ints, size: int, what: str) -> None:
+    if ranks.min() < 0 or ranks.max() >= size:
+        raise FrameError(f"a {what} that is not listed")
+
+
+def _blank(kind: Kind, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """What a value reads as where there is none."""
+    if kind is Kind.TEXT:
+        return np.full(shape, "", dtype=object)
+    return np.zeros(shape, dtype={Kind.FLOAT: np.float64, Kind.INT: np.int64}.get(kind, np.bool_))

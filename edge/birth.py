@@ -1,0 +1,68 @@
+"""The birth: this gateway's catalogue, made of its configuration."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from contract.catalogue import Birth, Device, Stewardship, Stream
+from drivers.base import BusSpec, DeviceSpec
+from edge.config import GatewaySection
+from edge.streams import Entry
+
+
+def make_birth(gateway: GatewaySection, buses: Sequence[BusSpec], entries: Iterable[Entry], *, software: str) -> Birth:
+    """The catalogue of every published stream, in the order of their ids."""
+    specs = {device.name: device for bus in buses for device in bus.devices}
+    devices = [
+        _device(name, specs.get(name), [_stream(gateway, entry) for entry in group])
+        for name, group in groupby(sorted(entries, key=lambda entry: entry.id), key=lambda entry: entry.device)
+    ]
+    return Birth(
+        gateway=gateway.id, area=gateway.area, site=gateway.site, software=software, devices=tuple(_merged(devices))
+    )
+
+
+def _device(name: str, spec: DeviceSpec | None, streams: list[Stream]) -> Device:
+    if spec is None:  # the gateway itself
+        return Device(name=name, streams=tuple(streams))
+    return Device(
+        name=name,
+        manufacturer=spec.manufacturer,
+        model=spec.model,
+        serial_number=spec.serial_number,
+        site=spec.site,
+        streams=tuple(streams),
+    )
+
+
+def _merged(devices: Iterable[Device]) -> Iterable[Device]:
+    """A device once, also when its streams do not stand together."""
+    found: dict[str, Device] = {}
+    for device in devices:
+        known = found.get(device.name)
+        both = device if known is None else known.model_copy(update={"streams": known.streams + device.streams})
+        found[device.name] = both
+    return found.values()
+
+
+def _stream(gateway: GatewaySection, entry: Entry) -> Stream:
+    spec = entry.spec
+    return Stream(
+        id=entry.id,
+        name=spec.name,
+        quantity=spec.quantity,
+        unit=spec.unit,
+        type=spec.type,
+        resolution=spec.resolution,
+        valid_range=spec.valid_range,
+        interval_s=entry.interval_s,
+        scheduled=entry.scheduled,
+        alarm=spec.alarm,
+        stewardship=Stewardship(
+            owner=gateway.owner if spec.owner is None else spec.owner,
+            contact=gateway.contact if spec.contact is None else spec.contact,
+            grade=spec.grade or gateway.grade,
+            shared_with=gateway.shared_with if spec.shared_with is None else spec.shared_with,
+            retention=gateway.retention if spec.retention is None else spec.retention,
+            legal_basis=gateway.legal_basis if spec.legal_basis is None else spec.legal_basis,
+        ),
+    )

@@ -1,0 +1,222 @@
+"""Why: a bus is one wire, so one task works it; what happens on it never reaches another bus.
+
+`PolledBusTask` asks every scan at its ticks, t0 + phase + k * interval on CLOCK_BOOTTIME. A tick always has an outcome:
+a block, or `miss` with the reason. Ticks that pass while the bus is busy are OVERRUN; ticks of a device (or a whole
+bus) that is left alone after a failure carry the reason of that failure.
+"""
+
+import asyncio
+import heapq
+import random
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, cast
+
+from contract.errors import DeviceUnavailable
+from contract.readings import Reason
+from drivers.base import Block, Bus, ListeningBus, PolledBus, Scan
+from edge.clock import Clock
+from edge.device import DeviceHealth
+from edge.streams import Indices
+from edge.tasks import pause
+
+T = TypeVar("T")
+# Devices of a bus begin within this time, so that the first reading is never long in coming.
+MAX_PHASE_S = 1.0
+
+
+class Sink(Protocol):
+    """Where outcomes go. It never makes the bus wait, but for sources that can."""
+
+    def take(self, block: Block) -> None:
+        """A scan brought this."""
+
+    def miss(
+        self,
+        scan: Scan,
+        first_ns: int,
+        last_ns: int,
+        count: int,
+        reason: Reason,
+        *,
+        positions: Indices | None = None,
+        dated: bool = False,
+    ) -> None:
+        """`count` samples of the scan (of these positions) due from first_ns to last_ns are not there."""
+
+    async def room(self) -> None:
+        """Wait until there is room for more."""
+
+
+@dataclass(frozen=True)
+class BusRun:
+    """One bus to run. listening: `bus` is a ListeningBus, else a PolledBus. patient: it can wait (Driver.patient)."""
+
+    name: str
+    bus: Bus
+    scans: Sequence[Scan]
+    listening: bool = False
+    patient: bool = False
+
+
+class Defect(DeviceUnavailable):
+    """A driver raised what no driver may: a bug, told apart so that its traceback is logged."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(Reason.INTERNAL, f"a defect of the driver: {type(cause).__name__}: {cause}")
+        self.defect = cause
+
+
+async def guarded(work: Awaitable[T]) -> T:
+    """What a driver's call returns. Raises DeviceUnavailable, and turns everything unexpected into Defect."""
+    try:
+        return await work
+    except DeviceUnavailable:
+        raise
+    except Exception as error:  # drivers are other people's code; one may not stop the gateway
+        raise Defect(error) from error
+
+
+class BusConnection:
+    """The open or closed connection of a bus, and the health of the bus and of its devices."""
+
+    def __init__(self, run: BusRun, clock: Clock, *, max_backoff_s: float, rng: random.Random) -> None:
+        self.run = run
+        self.is_open = False
+        self.health = DeviceHealth(f"bus {run.name}", 1.0, max_backoff_s, rng)
+        fastest: dict[str, float] = {}
+        for scan in run.scans:
+            name = scan.device.name
+            fastest[name] = min(scan.interval_s, fastest.get(name, scan.interval_s))
+        self.devices = {name: DeviceHealth(name, seconds, max_backoff_s, rng) for name, seconds in fastest.items()}
+        self._clock = clock
+
+    async def open(self) -> None:
+        """Connect when not connected; raises DeviceUnavailable for the whole bus."""
+        if self.is_open:
+            return
+        try:
+            await guarded(self.run.bus.open())
+        except DeviceUnavailable as error:
+            error.whole_bus = True
+            raise
+        self.is_open = True
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self.is_open = False
+        await self.run.bus.close()
+
+    async def failed(self, device: str | None, error: DeviceUnavailable) -> None:
+        """Book a failure on the device or the whole bus. After a defect the connection is in doubt, so it goes too."""
+        whole = error.whole_bus or device is None
+        cause = error.defect if isinstance(error, Defect) else None
+        health = self.health if whole or device is None else self.devices[device]
+        health.failed(self._clock.boottime_ns(), error, cause)
+        if whole or cause is not None:
+            await self.close()
+
+    def good(self, device: str, latency_s: float | None = None) -> None:
+        """A device answered, so the bus is well, too."""
+        now_ns = self._clock.boottime_ns()
+        if self.health.reason is not None or self.health.last_good_ns is None:
+            self.health.good(now_ns)
+        self.health.last_good_ns = now_ns
+        self.devices[device].good(now_ns, latency_s)
+
+
+class PolledBusTask:
+    """Runs one bus whose devices answer when asked."""
+
+    def __init__(self, connection: BusConnection, sink: Sink, clock: Clock) -> None:
+        self._connection = connection
+        self._bus = cast("PolledBus", connection.run.bus)
+        self._sink = sink
+        self._clock = clock
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Poll until `stopping`; the poll in progress is finished."""
+        begin_ns = self._clock.boottime_ns()
+        scans = self._connection.run.scans
+        ticks: list[tuple[int, int]] = []
+        for number, scan in enumerate(scans):
+            phase_s = min(scan.interval_s, MAX_PHASE_S) * number / len(scans)
+            ticks.append((begin_ns + round(phase_s * 1e9), number))
+        heapq.heapify(ticks)
+        try:
+            while ticks and not stopping.is_set():
+                due_ns, number = ticks[0]
+                wait_s = (due_ns - self._clock.boottime_ns()) / 1e9
+                if wait_s > 0 and (await pause(self._clock, wait_s, stopping) or self._clock.boottime_ns() < due_ns):
+                    continue
+                next_ns = await self._tick(scans[number], due_ns)
+                heapq.heapreplace(ticks, (next_ns, number))
+        finally:
+            await self._connection.close()
+
+    async def _tick(self, scan: Scan, due_ns: int) -> int:
+        """Give every tick up to now its outcome; returns when the next is due."""
+        interval_ns = round(scan.interval_s * 1e9)
+        now_ns = self._clock.boottime_ns()
+        late = (now_ns - due_ns) // interval_ns
+        resting = self._resting(scan, now_ns)
+        if late:
+            last_ns = due_ns + (late - 1) * interval_ns
+            self._miss(scan, due_ns, last_ns, late, self._excuse(scan) or Reason.OVERRUN)
+            due_ns += late * interval_ns
+        if resting is not None:
+            self._miss(scan, due_ns, due_ns, 1, resting)
+            # Nothing here waits, so a bus at rest would otherwise keep the event loop for itself.
+            await asyncio.sleep(0)
+        else:
+            await self._poll(scan, due_ns)
+        return due_ns + interval_ns
+
+    def _resting(self, scan: Scan, now_ns: int) -> Reason | None:
+        bus = self._connection.health.resting(now_ns)
+        return bus if bus is not None else self._connection.devices[scan.device.name].resting(now_ns)
+
+    def _excuse(self, scan: Scan) -> Reason | None:
+        """Why earlier ticks of the scan were not polled, when the bus or the device is ill."""
+        bus = self._connection.health.reason
+        return bus if bus is not None else self._connection.devices[scan.device.name].reason
+
+    def _miss(self, scan: Scan, first_ns: int, last_ns: int, count: int, reason: Reason) -> None:
+        if reason is not Reason.OVERRUN:
+            self._connection.devices[scan.device.name].missed(count)
+        self._sink.miss(scan, first_ns, last_ns, count, reason)
+
+    async def _poll(self, scan: Scan, due_ns: int) -> None:
+        name = scan.device.name
+        try:
+            await self._connection.open()
+            began_ns = self._clock.boottime_ns()
+            block = await guarded(_fitting(self._bus, scan))
+        except DeviceUnavailable as error:
+            await self._connection.failed(name, error)
+            self._sink.miss(scan, due_ns, due_ns, 1, error.reason)
+            if error.whole_bus:
+                self._connection.devices[name].missed(1)
+            return
+        self._connection.good(name, (self._clock.boottime_ns() - began_ns) / 1e9)
+        self._sink.take(block)
+
+
+async def _fitting(bus: PolledBus, scan: Scan) -> Block:
+    block = await bus.poll(scan)
+    check_fits(block, scan)
+    return block
+
+
+def check_fits(block: Block, scan: Scan) -> None:
+    """Raises TypeError unless the block has the shapes and types of its scan."""
+    shapes = (block.floats.shape, block.ints.shape, len(block.texts), block.status.shape)
+    expected = ((scan.n_floats,), (scan.n_ints,), scan.n_texts, (len(scan.streams),))
+    kinds = (block.floats.dtype.str[1:], block.ints.dtype.str[1:], block.status.dtype.str[1:])
+    if block.scan is not scan or shapes != expected or kinds != ("f8", "i8", "u1"):
+        raise TypeError(f"a block of shapes {shapes} and types {kinds}; expected {expected} and ('f8', 'i8', 'u1')")
+
+
+def as_listening(run: BusRun) -> ListeningBus:
+    """The bus as what `listening` says it is."""
+    return cast("ListeningBus", run.bus)

@@ -1,0 +1,226 @@
+"""Why: readings cost one byte on the wire because they travel together; somebody has to gather them.
+
+The packer takes rows and gaps from the pipeline without ever making it wait, closes a frame every `linger_s` seconds or
+at `max_readings`, and hands it to the outbox. When the outbox refuses (OutboxFull), the frame stays here and is offered
+again; memory stays bounded by thinning, which is counted. The books are settled only by what the outbox has taken.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+
+from contract.errors import FrameError, OutboxFull
+from contract.frame import Gap, Header, encode
+from contract.readings import ABSENT, Bytes, Ints, Reason
+from edge.batch import Batch, Row
+from edge.books import Books
+from edge.checks import MISSING, Flags
+from edge.clock import TrustedClock
+from edge.streams import Group, Indices
+from edge.tasks import pause
+
+log = logging.getLogger(__name__)
+
+Append = Callable[[Sequence[bytes]], Awaitable[Sequence[int]]]
+
+
+class Packer:
+    """Gathers rows into frames.
+
+    append: makes frames durable, returns their sequences; raises OutboxFull. has_room: whether sources that can wait
+    should go on. max_rows bounds memory. idle_linger_s: how long a frame may wait that only says what was suppressed.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        clock: TrustedClock,
+        append: Append,
+        *,
+        epoch: int,
+        boot: int | None = None,
+        linger_s: float = 1.0,
+        idle_linger_s: float = 10.0,
+        max_readings: int = 50_000,
+        max_rows: int = 20_000,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.boot = secrets.randbits(48) if boot is None else boot
+        self.thinned_rows = 0
+        self.refusals = 0
+        self._books = books
+        self._clock = clock
+        self._append = append
+        self._epoch = epoch
+        self._linger_s = linger_s
+        self._idle_ns = round(idle_linger_s * 1e9)
+        self._max_readings = max_readings
+        self._max_rows = max_rows
+        self._has_room = has_room
+        self._open = {dated: self._batch(dated=dated) for dated in (False, True)}
+        self._refused: tuple[Batch, Ints] | None = None
+        self._full = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._flushed_ns = clock.boottime_ns()
+        self._flushing = asyncio.Lock()
+
+    def take(self, group: Group, row: Row, quiet: Flags | None, *, dated: bool) -> None:
+        """Account one row: present readings are kept, but for the `quiet` ones; statuses of gaps become gaps."""
+        codes = row.status if group.whole else row.status[group.positions]
+        if not len(codes):
+            return
+        batch = self._open[dated]
+        span = group.span
+        if int(codes.max()) < MISSING:
+            batch.due[span] += 1
+            batch.until_ns[span] = row.time_ns
+            if self._books.resuming:
+                self._resume(batch, group, np.arange(span.start, span.stop), row.time_ns, 1)
+        else:
+            self._take_partly(batch, group, codes, row.time_ns)
+            row.status = np.where(row.status < MISSING, row.status, ABSENT).astype(np.uint8)
+        if quiet is not None:
+            batch.suppressed[span] += quiet[group.positions]
+            row.status = np.where(quiet, ABSENT, row.status).astype(np.uint8)
+        if bool((row.status[group.positions] < MISSING).any()):
+            batch.add_row(group, row)
+            self._bound(batch)
+
+    def _take_partly(self, batch: Batch, group: Group, codes: Bytes, time_ns: int) -> None:
+        """Account a row in which something is missing or was not due."""
+        due = np.flatnonzero(codes != ABSENT) + group.span.start
+        if not len(due):
+            return
+        if self._books.resuming:
+            self._resume(batch, group, due, time_ns, 1)
+        batch.due[due] += 1
+        batch.until_ns[due] = time_ns
+        for code in np.unique(codes[(codes >= MISSING) & (codes != ABSENT)]).tolist():
+            streams = tuple((np.flatnonzero(codes == code) + group.span.start).tolist())
+            batch.add_gap(Gap(streams, time_ns, time_ns, 1, _reason(code)), group.interval_ns * 3 // 2)
+
+    def miss(
+        self,
+        group: Group,
+        first_ns: int,
+        last_ns: int,
+        count: int,
+        reason: Reason,
+        *,
+        dated: bool,
+        positions: Indices | None = None,
+    ) -> None:
+        """Account `count` samples of the group (or of some positions of its rows) that are not there."""
+        ids = np.arange(group.span.start, group.span.stop)
+        if positions is not None:
+            ids = ids[np.isin(group.positions, positions)]
+        if not len(ids) or count <= 0:
+            return
+        batch = self._open[dated]
+        if self._books.resuming:
+            self._resume(batch, group, ids, first_ns, count)
+        batch.due[ids] += count
+        batch.until_ns[ids] = last_ns
+        batch.add_gap(Gap(tuple(ids.tolist()), first_ns, last_ns, count, reason), group.interval_ns * 3 // 2)
+
+    def _resume(self, batch: Batch, group: Group, ids: Indices, time_ns: int, count: int) -> None:
+        for gap in self._books.resume(ids, time_ns, count, dated=batch.dated):
+            batch.due[list(gap.streams)] += gap.count
+            batch.add_gap(gap, group.interval_ns)
+
+    def _bound(self, batch: Batch) -> None:
+        if batch.readings >= self._max_readings:
+            # Sources that can wait do so until the frame is on disk; the others may fill as much again.
+            self._full.set()
+            self._room.clear()
+        while batch.readings > 2 * self._max_readings and (dropped := batch.thin()):
+            self.thinned_rows += dropped
+        while self._rows() > self._max_rows:
+            if self._refused and self._refused[0].rows > 1:
+                dropped = self._refused[0].thin()
+            else:
+                dropped = max(self._open.values(), key=lambda one: one.rows).thin()
+            self.thinned_rows += dropped
+            if not dropped:
+                return
+
+    def _rows(self) -> int:
+        return sum(batch.rows for batch in self._open.values()) + (self._refused[0].rows if self._refused else 0)
+
+    async def room(self) -> None:
+        """Wait until there is room for more: for sources that can wait. Always lets other tasks run."""
+        await asyncio.sleep(0)
+        await self._room.wait()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Close and hand over frames until `stopping`. Call `flush()` after everything that samples has stopped."""
+        while not stopping.is_set():
+            # A frame that was refused is offered again after a while, however full the next one is.
+            wake = (stopping,) if self._refused else (stopping, self._full)
+            await pause(self._clock, self._linger_s, *wake)
+            self._full.clear()
+            await self.flush(idle=False)
+
+    async def flush(self, *, idle: bool = True) -> None:
+        """Hand over everything gathered so far. idle: also what only moves the numbers of the books."""
+        async with self._flushing:
+            idle = idle or self._clock.boottime_ns() - self._flushed_ns >= self._idle_ns
+            if self._refused is not None and not await self._offer(*self._refused):
+                return
+            for dated in (False, True):
+                batch = self._open[dated]
+                if batch and (batch.urgent or idle):
+                    self._open[dated] = self._batch(dated=dated)
+                    self._flushed_ns = self._clock.boottime_ns()
+                    if not await self._offer(batch, self._books.close(batch.due)):
+                        return
+            if self._has_room():
+                self._room.set()
+            else:
+                self._room.clear()
+
+    async def _offer(self, batch: Batch, due: Ints) -> bool:
+        """Whether the outbox took the batch; if not, it waits here."""
+        now_ns = self._clock.boottime_ns()
+        base_ns = self._clock.stamp(now_ns)[0] if batch.dated else now_ns
+        header = Header(self.boot, 0, self._epoch, base_ns, undated=not batch.dated)
+        try:
+            await self._append([self._encoded(batch, header, due)])
+        except OutboxFull as error:
+            self.refusals += 1
+            if self._refused is None:
+                log.warning("the outbox is full: %s; sampling goes on, readings are thinned in memory", error)
+            self._refused = (batch, due)
+            self._room.clear()
+            return False
+        self._books.settle(batch.due, batch.until_ns, undated=not batch.dated)
+        if self._refused is not None:
+            log.warning("the outbox takes frames again; %d rows were thinned in memory so far", self.thinned_rows)
+            self._refused = None
+        return True
+
+    def _encoded(self, batch: Batch, header: Header, due: Ints) -> bytes:
+        """The batch as bytes; one that exceeds the format's limits (long texts) is thinned until it fits."""
+        while True:
+            try:
+                return encode(batch.frame(header, due))
+            except FrameError as error:
+                dropped = batch.thin() or batch.drop_rows()
+                self.thinned_rows += dropped
+                log.warning("a frame does not fit its format (%s): %d rows were thinned", error, dropped)
+                if not dropped:
+                    raise
+
+    def _batch(self, *, dated: bool) -> Batch:
+        return Batch(len(self._books.due), dated=dated)
+
+
+def _reason(code: int) -> Reason:
+    try:
+        return Reason(code & 0x3F)
+    except ValueError:
+        return Reason.INTERNAL

@@ -1,0 +1,98 @@
+"""Runs the wired gateway: everything at once, and the end in two phases.
+
+Phase one: the buses finish what they are reading, the last frame goes to disk. Then the uplink has a few seconds to
+see it acknowledged, which is a courtesy: what is not acknowledged is on disk and goes with the next start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract import local_socket
+from edge.clock import Clock, TrustedClock
+from edge.dating import Datings
+from edge.outbox import Outbox
+from edge.packer import Packer
+from edge.status import Status
+from edge.supervisor import Supervisor
+from edge.tasks import pause, run_together
+from edge.uplink import Uplink
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one gateway, wired to each other."""
+
+    machine: Clock
+    clock: TrustedClock
+    datings: Datings
+    supervisor: Supervisor
+    packer: Packer
+    outbox: Outbox
+    uplink: Uplink
+    status: Status
+    socket: Path
+
+
+async def run(parts: Parts, stopping: asyncio.Event) -> None:
+    """Sample, keep and send until `stopping`. Raises Fatal when the disk fails."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(parts.outbox.close)
+        await stack.enter_async_context(local_socket.serve(parts.socket, _handlers(parts.status)))
+        parts.clock.check()
+        sending = asyncio.create_task(parts.uplink.run(), name="uplink")
+        try:
+            await _sample(parts, stopping, sending)
+            await parts.packer.flush()
+            await _drain(parts)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        await parts.uplink.announce_stop()
+
+
+def _handlers(status: Status) -> Mapping[str, local_socket.Handler]:
+    return {"status": status.status, "outbox": status.outbox}
+
+
+async def _sample(parts: Parts, stopping: asyncio.Event, sending: asyncio.Task[None]) -> None:
+    """Until `stopping`, or until the uplink fails, which it never should: half a gateway must not look alive."""
+    sending.add_done_callback(lambda _: stopping.set())
+    jobs = {
+        "supervisor": parts.supervisor.run(stopping),
+        "packer": parts.packer.run(stopping),
+        "clock": parts.clock.run(stopping),
+        "dating": _settle(parts, stopping),
+    }
+    # The supervisor has a grace period of its own; the others follow it.
+    await run_together(jobs, stopping, parts.machine, grace_s=10.0)
+    if sending.done():
+        await sending
+
+
+async def _settle(parts: Parts, stopping: asyncio.Event) -> None:
+    """Once the clock is trusted, decide how the undated frames of this machine's start are dated."""
+    while not stopping.is_set():
+        offset_ns = parts.clock.offset_ns
+        if offset_ns is not None:
+            parts.datings.settle(offset_ns)
+            return
+        await pause(parts.machine, 0.2, stopping)
+
+
+async def _drain(parts: Parts) -> None:
+    """Wait a little for the last acknowledgements."""
+    deadline_ns = parts.machine.boottime_ns() + round(DRAIN_S * 1e9)
+    while parts.uplink.stats.connected and parts.outbox.stats().frames:
+        if parts.machine.boottime_ns() > deadline_ns:
+            break
+        await parts.machine.sleep(0.05)
+    left = parts.outbox.stats().frames
+    log.info("stopped; %d frames wait on disk for the next start", left)

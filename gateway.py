@@ -1,0 +1,123 @@
+"""The gateway's composition root: loads the configuration, wires the parts, runs them. No logic lives here."""
+
+import asyncio
+import importlib.metadata
+import secrets
+import signal
+import sys
+from functools import lru_cache
+
+from contract.catalogue import decode_birth, epoch_of
+from drivers.base import BusSpec, DriverRegistry
+from drivers.registry import Registry
+from edge import cli, runtime
+from edge.birth import make_birth
+from edge.books import Books, resume
+from edge.bus_task import BusRun
+from edge.clock import SystemClock, TrustedClock, ntp_source, system_source
+from edge.config import GatewayConfig
+from edge.dating import Datings, machine_boot
+from edge.health import HealthBus, OutboxFigures, health_device, system_figures
+from edge.outbox import Outbox
+from edge.packer import Packer
+from edge.pipeline import Pipeline
+from edge.status import Status
+from edge.streams import StreamTable, scans_of
+from edge.supervisor import Supervisor
+from edge.uplink import Uplink
+
+# Sources that can wait do so while this many frames wait on disk.
+PATIENCE_FRAMES = 200
+
+
+def main() -> int:
+    """The command `weinao-gateway`."""
+    return cli.main(sys.argv[1:], Registry(), run)
+
+
+def run(config: GatewayConfig, registry: DriverRegistry) -> int:
+    """`weinao-gateway run`: until SIGTERM or SIGINT; 0 when it stopped as it should."""
+    asyncio.run(_run(config, registry))
+    return 0
+
+
+async def _run(config: GatewayConfig, registry: DriverRegistry) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await runtime.run(wire(config, registry), stopping)
+
+
+def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
+    """The parts of the gateway that `config` describes, wired and not yet running. Raises ConfigError."""
+    file = config.file
+    runs = [_bus_run(bus, registry) for bus in config.buses]
+    health = health_device([device.name for bus in config.buses for device in bus.devices], file.health.interval_s)
+    health_scans = scans_of(health)
+    sources = [(scan, not bus.listening) for bus in runs for scan in bus.scans]
+    table = StreamTable([*sources, *((scan, True) for scan in health_scans)])
+    birth = make_birth(
+        file.gateway, config.buses, table.entries, software=importlib.metadata.version("weinao")
+    ).encode()
+    epoch = epoch_of(birth)
+    outbox = Outbox.open(
+        file.outbox.directory,
+        max_bytes=file.outbox.max_bytes,
+        min_free_bytes=file.outbox.min_free_bytes,
+        state=lambda: books.state(),
+        keep_whole=lru_cache(64)(lambda of_epoch: _alarms(outbox.birth(of_epoch))),
+    )
+    outbox.save_birth(epoch, birth)
+    resumed = resume(outbox.recovery.last_state, outbox.recovery.frames, outbox.birth)
+    books = Books(table.entries, resumed)
+    machine = SystemClock()
+    ntp = file.clock.source == "ntp"
+    synced = ntp_source(file.clock.sync_marker) if ntp else system_source(machine, resumed.newest_ns)
+    clock = TrustedClock(machine, synced, outbox.load_note, outbox.save_note, newest_ns=resumed.newest_ns)
+    boot = secrets.randbits(48)
+    packer = Packer(
+        books,
+        clock,
+        outbox.append,
+        epoch=epoch,
+        boot=boot,
+        linger_s=file.publish.effective_linger_s(),
+        max_readings=file.publish.max_readings,
+        has_room=lambda: outbox.stats().frames < PATIENCE_FRAMES,
+    )
+    pipeline = Pipeline(table, clock, packer)
+    health_bus = HealthBus(
+        lambda: supervisor.devices(), clock, lambda: _figures(outbox, clock), system_figures(file.outbox.directory)
+    )
+    supervisor = Supervisor(
+        [*runs, BusRun("gateway", health_bus, health_scans)], pipeline, machine, max_backoff_s=file.backoff_max_s
+    )
+    datings = Datings(outbox.load_note, outbox.save_note, machine_boot())
+    datings.begin(boot, resumed.newest_ns)
+    path = decode_birth(birth).path
+    uplink = Uplink(path, outbox, file.mqtt, file.publish, boot=boot, epoch=epoch, datings=datings)
+    status = Status(file.gateway.id, clock, supervisor, pipeline, packer, outbox, uplink)
+    return runtime.Parts(machine, clock, datings, supervisor, packer, outbox, uplink, status, config.status_socket)
+
+
+def _bus_run(spec: BusSpec, registry: DriverRegistry) -> BusRun:
+    driver = registry.get(spec.driver)
+    scans = [scan for device in spec.devices for scan in scans_of(device)]
+    bus = driver.connect(spec, scans)
+    return BusRun(spec.name, bus, scans, listening=driver.listening(spec), patient=driver.patient)
+
+
+def _alarms(birth: bytes | None) -> frozenset[int]:
+    devices = decode_birth(birth).devices if birth else ()
+    return frozenset(stream.id for device in devices for stream in device.streams if stream.alarm)
+
+
+def _figures(outbox: Outbox, clock: TrustedClock) -> OutboxFigures:
+    stats = outbox.stats()
+    now_ns = clock.stamp(clock.boottime_ns())[0]
+    age_s = 0.0 if stats.oldest_time_ns is None else max(0.0, (now_ns - stats.oldest_time_ns) / 1e9)
+    return OutboxFigures(stats.frames, stats.bytes, age_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""The collector on a real broker: what is not acknowledged stays with the broker, and comes again."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from cloud.cli import main
+from cloud.config import Collector, Mqtt
+from cloud.intake import Intake
+from cloud.ledger_read import read_file
+from cloud_frames import ScriptedGateway, make_birth
+from contract import ack
+from contract.topics import GatewayPath, TopicKind
+from servers import Mosquitto, wait_until
+
+pytestmark = pytest.mark.services
+
+
+class WireGateway:
+    """A gateway on the wire: publishes births and frames, remembers what was acknowledged."""
+
+    def __init__(self, port: int, path: GatewayPath, n_streams: int = 2) -> None:
+        self.path = path
+        self.script = ScriptedGateway(make_birth(n_streams, path=path))
+        self.stored: set[int] = set()
+        self.rejected: dict[int, str] = {}
+        self.unknown: set[int] = set()
+        self.frames: dict[int, bytes] = {}
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"gw-{uuid.uuid4().hex[:8]}")
+        self._client.max_inflight_messages_set(1000)
+        self._client.on_message = self._on_ack
+        self._client.on_connect = lambda client, *_: client.subscribe(path.topic(TopicKind.ACK), qos=1)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", port)
+
+    def __enter__(self) -> Self:
+        self._client.loop_start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_ack(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
+        answer = ack.decode(bytes(message.payload))
+        for low, high in answer.stored:
+            self.stored.update(range(low, high + 1))
+        self.rejected.update(dict(answer.rejected))
+        self.unknown.update(answer.unknown_epochs)
+
+    def birth(self) -> None:
+        self._client.publish(self.path.topic(TopicKind.BIRTH), self.script.birth.encode(), qos=1, retain=True)
+
+    def state(self) -> None:
+        unacknowledged = sorted(set(self.frames) - self.stored)
+        state = {
+            "online": True,
+            "boot": 1,
+            "next_sequence": self.script.sequence,
+            "oldest_sequence": unacknowledged[0] if unacknowledged else None,
+        }
+        self._client.publish(self.path.topic(TopicKind.STATE), json.dumps(state), qos=1, retain=True)
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            sequence = self.script.sequence
+            self.frames[sequence] = self.script.payload(3)
+            self._client.publish(self.path.topic(TopicKind.DATA), self.frames[sequence], qos=1)
+
+    def send_again(self) -> None:
+        for sequence in sorted(set(self.frames) - self.stored):
+            self._client.publish(self.path.topic(TopicKind.DATA), self.frames[sequence], qos=1)
+
+    def raw(self, topic: str, payload: bytes) -> None:
+        self._client.publish(topic, payload, qos=1)
+
+
+class CollectorProcess:
+    """weinao-cloud as a process."""
+
+    def __init__(self, folder: Path, port: int, *, command: str = "collect", embedded: str = "false") -> None:
+        self.folder = folder
+        self.command = command
+        self.config = folder / "cloud.yaml"
+        self.config.write_text(
+            f"mqtt: {{port: {port}, embedded: {embedded}, reconnect_max_s: 1}}\n"
+            f"collector: {{name: c-{uuid.uuid4().hex[:8]}}}\n"
+            "store: {kind: embedded, path: points.duckdb}\ndata: {directory: data}\n"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        ready = self.folder / "ready"
+        ready.unlink(missing_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cloud.cli", self.command, str(self.config), "--ready-file", str(ready)],
+                stderr=log,
+                cwd=Path(__file__).parents[2],
+            )
+        wait_until(lambda: ready.exists() or self.process is None or self.process.poll() is not None, 30, "a start")
+        assert self.process.poll() is None, self.log
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
+
+
+@pytest.fixture
+def path() -> GatewayPath:
+    return GatewayPath("city", "district", "street", f"gw-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def collector(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[CollectorProcess]:
+    made = CollectorProcess(tmp_path, mosquitto.port)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.kill()
+
+
+def test_frames_are_acknowledged_and_a_stop_is_clean(
+    collector: CollectorProcess, mosquitto: Mosquitto, path: GatewayPath, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collector.start()
+    with WireGateway(mosquitto.port, path) as gateway:
+        gateway.send(1)  # before the birth
+        wait_until(lambda: gateway.unknown == {gateway.script.birth.epoch}, 10, "a question for the birth")
+        gateway.birth()
+        gateway.send(199)
+        gateway.send_again()
+        wait_until(lambda: gateway.stored == set(gateway.frames), 20, "every acknowledgement")
+        gateway.raw(path.topic(TopicKind.DATA), b"garbage")
+        gateway.raw(path.topic(TopicKind.DATA), gateway.script.payload(3)[:-9])
+        wait_until(lambda: gateway.rejected.keys() == {201}, 10, "a rejection")
+        assert main(["status", str(collector.config), "--json"]) == 0
+        status = json.loads(capsys.readouterr().out)
+        assert (status["subscribed"], status["collector"]["rejected"]) == (True, 1)
+        assert status["quarantine"]["entries"] == 2
+        assert main(["ledger", str(collector.config), "--stream", path.gateway, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert [row["stored"] for row in told["streams"]] == [600, 600]
+    assert collector.stop() == 0, collector.log
+    assert main(["ledger", str(collector.config)]) == 0
+
+
+def test_killed_again_and_again_nothing_is_lost_or_counted_twice(
+    collector: CollectorProcess, mosquitto: Mosquitto, path: GatewayPath
+) -> None:
+    """kill -9 under load at different instants: between store and ledger, ledger and ack, ack and PUBACK."""
+    import duckdb
+
+    with WireGateway(mosquitto.port, path) as gateway:
+        gateway.birth()
+        for delay_s in (0.0, 0.02, 0.05, 0.1):
+            collector.start()
+            seen = len(gateway.stored)
+            gateway.send(150)
+            wait_until(lambda seen=seen: len(gateway.stored) > seen, 20, "one acknowledgement")  # type: ignore[misc]
+            time.sleep(delay_s)
+            collector.kill()
+        collector.start()
+        deadline = time.monotonic() + 30
+        while gateway.stored != set(gateway.frames) and time.monotonic() < deadline:
+            gateway.send_again()
+            time.sleep(0.5)
+        assert gateway.stored == set(gateway.frames)
+        gateway.state()
+    assert collector.stop() == 0, collector.log
+    report = read_file(collector.folder / "data" / "ledger.sqlite", stream=path.gateway)
+    assert [(row.expected, row.stored, row.unexplained) for row in report.rows] == [(1800, 1800, 0)] * 2
+    assert report.closes
+    with duckdb.connect(str(collector.folder / "points.duckdb"), read_only=True) as points:
+        tables = [name for (name,) in points.execute("SHOW TABLES").fetchall()]
+    assert tables
+
+
+async def test_what_is_not_acknowledged_comes_again(mosquitto: Mosquitto, path: GatewayPath) -> None:
+    settings = Mqtt(port=mosquitto.port, share=False)
+    collector = Collector(name=f"c-{uuid.uuid4().hex[:8]}")
+    topic = path.topic(TopicKind.DATA)
+
+    async def session(expected: list[bytes], accept: int) -> None:
+        intake = Intake(settings, collector)
+        running = asyncio.create_task(intake.run())
+        try:
+            async with asyncio.timeout(20):
+                await intake.subscribed.wait()
+                for number in range(3) if expected == first else ():
+                    assert intake.publish(topic, b"%d" % number)
+                got = []
+                while len(got) < len(expected):
+                    taken = await intake.take(10, 10_000, 0)
+                    got += [message for message in taken if message.topic == topic]
+                assert [message.payload for message in got] == expected
+                intake.done(got[:accept])
+                await asyncio.sleep(0.2)  # the PUBACK travels
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    first = [b"0", b"1", b"2"]
+    await session(first, 1)
+    await session([b"1", b"2"], 2)
+
+
+@pytest.mark.parametrize("version", [5, 3])
+async def test_memory_is_bounded_and_what_was_withheld_comes_later(
+    mosquitto: Mosquitto, path: GatewayPath, version: int
+) -> None:
+    settings = Mqtt.model_validate({"port": mosquitto.port, "share": False, "version": version})
+    collector = Collector(name=f"c-{uuid.uuid4().hex[:8]}", queue_frames=20)
+    intake = Intake(settings, collector)
+    running = asyncio.create_task(intake.run())
+    topic = path.topic(TopicKind.DATA)
+    seen: set[bytes] = set()
+    try:
+        async with asyncio.timeout(30):
+            await intake.subscribed.wait()
+            with WireGateway(mosquitto.port, path) as gateway:
+                for number in range(100):
+                    await asyncio.to_thread(gateway.raw, topic, b"%d" % number)
+                while intake.waiting < 20:  # noqa: ASYNC110 - a number has no event
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.3)
+                assert intake.waiting == 20
+                assert (intake.counts.withheld > 0) == (version == 3)  # MQTT 5 keeps to the receive maximum
+                while len(seen) < 100:
+                    messages = await intake.take(50, 10**6, 0)
+                    seen |= {message.payload for message in messages if message.topic == topic}
+                    intake.done(messages)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert seen == {b"%d" % number for number in range(100)}
+
+
+async def test_a_broker_that_goes_and_comes_back_is_logged_once_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Mosquitto(tmp_path) as broker:
+        intake = Intake(Mqtt(port=broker.port, reconnect_max_s=0.2), Collector(name="c"))
+        running = asyncio.create_task(intake.run())
+        try:
+            async with asyncio.timeout(30):
+                await intake.subscribed.wait()
+                await asyncio.to_thread(broker.kill)
+                while intake.subscribed.is_set():  # noqa: ASYNC110 - an event has no way to wait for its clearing
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(1.5)
+                assert not intake.publish("weinao/v1/ack/a/b/c/d", b"x")
+                await asyncio.to_thread(broker.start)
+                await intake.subscribed.wait()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    told = [record.message.split(":")[0] for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2, told
+    assert "is back" in caplog.records[-1].message
+    assert intake.counts.connections == 2
+
+
+def test_a_dead_broker_of_its_own_ends_the_process_with_1(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    from servers import free_port
+
+    process = CollectorProcess(tmp_path, free_port(), command="run", embedded="auto")
+    process.start()
+    assert process.process is not None
+    children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+    (broker,) = [int(pid) for pid in children]
+    os.kill(broker, signal.SIGKILL)
+    assert process.process.wait(timeout=20) == 1
+    assert "the broker of this process is gone: mosquitto ended with code" in process.log

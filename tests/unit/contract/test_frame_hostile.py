@@ -1,0 +1,155 @@
+"""Any bytes are a frame or a FrameError, in bounded memory and time."""
+
+import binascii
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+import zstandard
+from frame_samples import any_frames
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contract.errors import FrameError
+from contract.frame import Frame, Header, decode, encode, peek, thin, with_sequence
+from contract.frame_numbers import put_varint
+from contract.readings import Kind, Table
+
+PLAIN = bytes.fromhex("01") + bytes(10) + bytes(8) + b"\x05"
+"""An uncompressed header of version 1 with the sequence 5."""
+
+
+def sealed(body: bytes, header: bytes = PLAIN) -> bytes:
+    """The body with a check that matches, so that it is the parser that has to refuse it."""
+    if len(body) <= 254:
+        return header + (binascii.crc_hqx(header, 0xFFFF) ^ binascii.crc_hqx(body, 0xFFFF)).to_bytes(2, "big") + body
+    return header + (zlib.crc32(header) ^ zlib.crc32(body)).to_bytes(4, "big") + body
+
+
+def opened(data: bytes) -> bytes:
+    """The body of a frame as it lies, without header and check."""
+    at = 17 if data[0] & 0x80 else 19
+    while data[at] & 0x80:
+        at += 1
+    rest = data[at + 1 :]
+    body = rest[2:] if len(rest) <= 256 else rest[4:]
+    if data[0] & 0x40:
+        tool = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+        body = tool.decompress(body)
+    return body
+
+
+def answers(data: bytes) -> bool:
+    """Whether it is a frame; whatever else happens is a failure of the test."""
+    try:
+        decode(data)
+    except FrameError:
+        return False
+    return True
+
+
+def varints(*numbers: int) -> bytes:
+    out = bytearray()
+    for number in numbers:
+        put_varint(out, number)
+    return bytes(out)
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=300, deadline=None)
+def test_noise(data: bytes) -> None:
+    assert not answers(data)
+
+
+@given(st.binary(max_size=300), st.sampled_from([0x01, 0x07, 0x7F]), st.integers(0, 255))
+@settings(max_examples=600, deadline=None)
+def test_noise_behind_a_check_that_matches(noise: bytes, flags: int, mark: int) -> None:
+    answers(sealed(bytes([flags, mark]) + noise))
+
+
+@given(any_frames(), st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_frame_is_noticed(frame: Frame, data: st.DataObject) -> None:
+    good = encode(frame)
+    at = data.draw(st.integers(0, len(good) - 1))
+    broken = bytearray(good)
+    broken[at] ^= data.draw(st.integers(1, 255))
+    assert not answers(bytes(broken))
+    assert not answers(good[: data.draw(st.integers(0, len(good) - 1))])
+
+
+@given(any_frames(), st.data())
+@settings(max_examples=600, deadline=None)
+def test_a_forged_frame_is_a_frame_or_an_error(frame: Frame, data: st.DataObject) -> None:
+    body = bytearray(opened(encode(frame)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    start, end = data.draw(st.integers(0, 3)), data.draw(st.integers(0, len(body)))
+    forged = sealed(bytes(body[: end + start] if start else body))
+    if answers(forged):
+        assert answers(encode(decode(forged)))
+
+
+def test_a_body_with_bytes_left_over_is_refused() -> None:
+    assert answers(sealed(b"\x00"))
+    assert not answers(sealed(b"\x00\x00"))
+
+
+BOMBS = {
+    "rows": varints(0x01, 0xE0, 0, 2**40),
+    "streams": varints(0x01, 0xE0, 0, 1, 0, 2**40),
+    "cells that cost no bytes": varints(0x01, 0xE0, 0, 4_000, 3, 4_000, 0, 0, 0, 0, 0, 0),
+    "texts": varints(0x01, 0xE2, 0, 1, 0, 1, 2**30),
+    "apart": varints(0x01, 0xE3, 0, 1, 0, 1, 2**30),
+    "gaps": varints(0x02, 2**40, 0),
+    "sets of gaps": varints(0x02, 1, 60_000) + varints(2_000_000) * 60_000,
+    "counters": varints(0x24, 2**40),
+    "tables": varints(0x01) + varints(0x60, 0, 1, 0, 0) * 30_000,
+    "an endless number": b"\x01\xe0" + b"\xff" * 100,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_without_room_being_made_for_it(name: str) -> None:
+    data = sealed(BOMBS[name])
+    tracemalloc.start()
+    assert not answers(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40e6
+
+
+def test_a_zip_bomb_is_refused_by_its_declared_size() -> None:
+    tool = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(
+            3, format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=1
+        )
+    )
+    bomb = tool.compress(bytes(200_000_000))
+    header = bytes([0x41]) + PLAIN[1:]
+    with pytest.raises(FrameError, match="33554432 is the most"):
+        decode(sealed(bomb, header))
+
+
+def test_the_largest_frame_stays_within_its_memory() -> None:
+    rows, columns = 1000, 1000
+    values = np.random.default_rng(1).integers(-(2**62), 2**62, (rows, columns))
+    status = np.zeros(values.shape, dtype=np.uint8)
+    big = Table(Kind.INT, np.arange(columns, dtype=np.int32), np.arange(rows), values, status)
+    data = encode(Frame(Header(1, 2, 3, 0), (big,)))
+    assert len(data) > 7_000_000
+    tracemalloc.start()
+    decode(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+
+
+@pytest.mark.parametrize(
+    "call", [peek, decode, lambda data: with_sequence(data, 1), lambda data: thin(data, 2, frozenset())]
+)
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x02" + bytes(40), b"\x81" + bytes(10) + b"\x7f" * 6 + bytes(9)])
+def test_every_door_refuses_what_has_no_header(call: object, data: bytes) -> None:
+    with pytest.raises(FrameError):
+        call(data)  # type: ignore[operator]
