@@ -23,7 +23,7 @@ import numpy as np
 
 from cloud.ledger_book import EMPTY, Book, merge, merge_settled, settle, unpack
 from cloud.ledger_read import read_report
-from cloud.ledger_report import HOUR_NS, LedgerReport
+from cloud.ledger_report import HOUR_NS, UNKNOWN, LedgerReport
 from cloud.ledger_sequences import Sequences, load
 from cloud.sqlite_file import connect, transaction
 from cloud.states import State
@@ -33,7 +33,6 @@ from contract.topics import GatewayPath
 
 MAX_RANGES = 65_536  # holes a boot may have; beyond, its frames are refused, as memory is bounded
 MAX_BOOTS = 200  # boots of a gateway kept apart; older ones are summed up
-UNKNOWN = "?"  # device and stream of readings that no birth names
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (folds INTEGER NOT NULL, version INTEGER NOT NULL);

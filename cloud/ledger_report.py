@@ -24,6 +24,7 @@ from contract.readings import Ints
 from contract.topics import GatewayPath
 
 HOUR_NS = 3_600_000_000_000
+UNKNOWN = "?"  # device and stream of readings that no birth names; shown only when there are some
 _LATE_TICKS = 2  # a schedule may be this many samples behind ...
 _LATE_SHARE = 0.01  # ... and this much slower than the catalogue says before samples count as missing
 
@@ -181,7 +182,8 @@ def build(gateways: Sequence[GatewayView], *, stream: str | None = None, hours: 
         for boot, fate in zip(gateway.boots, fates.boots, strict=True):
             _add(rows, streams, boot.book, may_come=fate.may_come, rejected=fate.rejected)
         _add(rows, streams, gateway.settled, may_come=False, rejected=False)
-        report.rows += sorted(rows.values(), key=lambda row: (row.device, row.stream))
+        shown = [row for row in rows.values() if row.device != UNKNOWN or row.expected]
+        report.rows += sorted(shown, key=lambda row: (row.device, row.stream))
         report.gateways.append(fates.row)
         if hours:
             report.hours += _hour_rows(gateway, set(rows))

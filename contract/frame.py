@@ -108,6 +108,7 @@ _zstd = _Zstd()
 
 def encode(frame: Frame) -> bytes:
     """The frame as bytes, lossless; raises FrameError for what no decoder would take (see frame_types.py)."""
+    _check(frame.header)
     out = Writer(frame.header.time_base_ns)
     out.byte(0)
     flags = 0
@@ -190,11 +191,14 @@ def _decode(data: bytes, good_as: int) -> Frame:
     return frame
 
 
-def _header_bytes(header: Header, *, compressed: bool) -> bytes:
+def _check(header: Header) -> None:
     if not 0 <= header.boot < 1 << 48 or not 0 <= header.epoch < 1 << 32 or not 0 <= header.sequence <= _INT64_MAX:
         raise FrameError("a boot has 48 bits, an epoch 32, a sequence 63")
     if not _INT64_MIN <= header.time_base_ns <= _INT64_MAX:
         raise FrameError("a time beyond 64 bits")
+
+
+def _header_bytes(header: Header, *, compressed: bool) -> bytes:
     milliseconds, rest = divmod(header.time_base_ns, _NS_PER_MS)
     first = VERSION | _UNDATED * header.undated | _ESTIMATED * header.estimated | _COMPRESSED * compressed
     first |= _MILLISECONDS * (not rest)
@@ -243,6 +247,7 @@ def _seal(header: bytes, body: bytes) -> bytes:
 
 def _reseal(data: bytes, end: int, header: Header) -> bytes:
     """The frame under another header; a frame that was damaged before stays damaged."""
+    _check(header)
     size = _check_size(len(data) - end)
     renewed = _header_bytes(header, compressed=bool(data[0] & _COMPRESSED))
     check = int.from_bytes(data[end : end + size], "big") ^ _crc(data[:end], size) ^ _crc(renewed, size)

@@ -5,7 +5,8 @@ of numpy calls, whatever the mixture: bytes are gathered into little-endian word
 viewed as numbers, shifted, and scattered to their places in the block. Integers of every width are one group: they
 are gathered into 64 bits, and two shifts cut out the bit field and extend the sign.
 
-Floor: bench/modbus_poll.py; 100 mixed registers decode in about 30 us, most of it numpy's cost a call.
+100 registers of one format decode in 6 us, of every format in 30 us: numpy's cost a call. struct.unpack alone, without
+orders, bits, checks and placing, takes 4 us.
 """
 
 import struct

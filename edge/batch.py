@@ -101,25 +101,9 @@ class Batch:
         ]
         self._latest = {(gap.streams, gap.reason): gap for gap in self._gaps}
 
-    def thin(self) -> int:
-        """Drop every other row of telemetry, count it; alarms only where nothing else is left. Returns rows dropped."""
+    def thin(self, *, alarms: bool = False) -> int:
+        """Drop every other row of telemetry (of everything with `alarms`), count it; returns rows dropped."""
         before = self.rows
-        self._thin(alarms=False)
-        if self.rows == before:
-            self._thin(alarms=True)
-        return before - self.rows
-
-    def drop_rows(self) -> int:
-        """Drop every row, count it as thinned; returns how many."""
-        dropped = self.rows
-        for group, rows in self._rows.items():
-            for row in rows:
-                self.thinned[group.span] += (row.status < MISSING)[group.positions]
-        self._rows.clear()
-        self.rows = self.readings = 0
-        return dropped
-
-    def _thin(self, *, alarms: bool) -> None:
         for group, rows in self._rows.items():
             drops = np.ones(group.width, dtype=np.bool_) if alarms else group.telemetry
             kept: list[Row] = []
@@ -136,6 +120,17 @@ class Batch:
             self.rows -= len(rows) - len(kept)
             self.readings -= (len(rows) - len(kept)) * len(group.entries)
             self._rows[group] = kept
+        return before - self.rows
+
+    def drop_rows(self) -> int:
+        """Drop every row, count it as thinned; returns how many."""
+        dropped = self.rows
+        for group, rows in self._rows.items():
+            for row in rows:
+                self.thinned[group.span] += (row.status < MISSING)[group.positions]
+        self._rows.clear()
+        self.rows = self.readings = 0
+        return dropped
 
     def frame(self, header: Header, due: Ints) -> Frame:
         """The batch as a frame. due: the totals since boot, for every stream (N,), as of this frame."""

@@ -175,6 +175,7 @@ class IntChecks(_Checks):
         super().__init__(streams)
         self._scale, self._offset = _scaling(device, streams)
         self._plain = bool((self._scale == 1).all() and (self._offset == 0).all())
+        self._unscaled = (self._scale == 1) & (self._offset == 0)
         self._exact = (
             (self._scale % 1 == 0)
             & (self._offset % 1 == 0)
@@ -197,9 +198,9 @@ class IntChecks(_Checks):
 
     def _scaled(self, raw: Ints, codes: Bytes) -> Ints:
         estimate = raw.astype(np.float64) * self._scale + self._offset
-        fits = np.abs(estimate) < _INT64_END
+        fits = self._unscaled | (np.abs(estimate) < _INT64_END)
         np.copyto(codes, gap(Reason.UNDECODABLE), where=~fits & (codes < MISSING))
-        rounded = np.rint(np.where(fits, estimate, 0)).astype(np.int64)
+        rounded = np.rint(np.where(fits & ~self._exact, estimate, 0)).astype(np.int64)
         return np.where(self._exact, raw * self._whole_scale + self._whole_offset, rounded)
 
 

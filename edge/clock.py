@@ -27,7 +27,7 @@ SLEW_NS = 5_000_000
 TORN_NS = 5_000_000
 # No gateway ran this software before it was built: 2026-11-01T00:00:00Z.
 BUILT_NS = 1_793_491_200 * 1_000_000_000
-ERA_NOTE = "clock.era"
+ERA_NOTE = "clock-era"
 ERAS = 1000
 _STA_UNSYNC = 0x40
 _TIME_ERROR = 5

@@ -171,6 +171,12 @@ class Outbox(KeyFiles):
         """The number that the next frame on disk will have."""
         return self._writer.next_sequence
 
+    @property
+    def oldest_sequence(self) -> int | None:
+        """The number of the oldest frame that is neither acknowledged nor rejected, or None."""
+        with self._index.lock:
+            return self._index.oldest_sequence()
+
     async def append(self, frames: Sequence[bytes]) -> list[int]:
         """Number the frames and make them durable; their sequences, in order. All of them or none.
 

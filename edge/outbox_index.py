@@ -207,6 +207,13 @@ class Index:
                 return int(segment.place["time_ns"][int(np.argmax(segment.state != DONE))])
         return None
 
+    def oldest_sequence(self) -> int | None:
+        """The number of the oldest live frame."""
+        for segment in self.segments:
+            if segment.live:
+                return int(segment.sequence[int(np.argmax(segment.state != DONE))])
+        return None
+
 
 def _first(segment: Segment) -> int:
     return segment.first

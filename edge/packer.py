@@ -137,19 +137,29 @@ class Packer:
             # Sources that can wait do so until the frame is on disk; the others may fill as much again.
             self._full.set()
             self._room.clear()
-        while batch.readings > 2 * self._max_readings and (dropped := batch.thin()):
-            self.thinned_rows += dropped
-        while self._rows() > self._max_rows:
-            if self._refused and self._refused[0].rows > 1:
-                dropped = self._refused[0].thin()
-            else:
-                dropped = max(self._open.values(), key=lambda one: one.rows).thin()
-            self.thinned_rows += dropped
-            if not dropped:
-                return
+        while batch.readings > 2 * self._max_readings and self._shed(batch):
+            pass
+        while self.pending_rows > self._max_rows and self._shed(*self._pending()):
+            pass
 
-    def _rows(self) -> int:
-        return sum(batch.rows for batch in self._open.values()) + (self._refused[0].rows if self._refused else 0)
+    def _shed(self, *batches: Batch) -> int:
+        """Thin the first of the batches that can be, alarms last; returns rows dropped."""
+        for alarms in (False, True):
+            for batch in batches:
+                if dropped := batch.thin(alarms=alarms):
+                    self.thinned_rows += dropped
+                    return dropped
+        return 0
+
+    def _pending(self) -> list[Batch]:
+        """The batches that the outbox does not have, oldest first."""
+        refused = [self._refused[0]] if self._refused else []
+        return [*refused, *self._open.values()]
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows in memory that the outbox does not have yet."""
+        return sum(batch.rows for batch in self._pending())
 
     async def room(self) -> None:
         """Wait until there is room for more: for sources that can wait. Always lets other tasks run."""
@@ -209,8 +219,10 @@ class Packer:
             try:
                 return encode(batch.frame(header, due))
             except FrameError as error:
-                dropped = batch.thin() or batch.drop_rows()
-                self.thinned_rows += dropped
+                dropped = self._shed(batch)
+                if not dropped:
+                    dropped = batch.drop_rows()
+                    self.thinned_rows += dropped
                 log.warning("a frame does not fit its format (%s): %d rows were thinned", error, dropped)
                 if not dropped:
                     raise

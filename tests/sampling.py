@@ -1,9 +1,11 @@
-"""The sampling half of a gateway on a bench: real clock trust, books, packer and pipeline; scripted devices, a list as outbox."""
+"""The sampling half of a gateway on a bench: all of it real, but for scripted devices and a list as outbox."""
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
+
+from virtual_clock import VirtualClock
 
 from contract import frame as frames
 from contract.errors import OutboxFull
@@ -15,7 +17,6 @@ from edge.clock import TrustedClock
 from edge.packer import Packer
 from edge.pipeline import Pipeline
 from edge.streams import StreamTable, scans_of
-from virtual_clock import VirtualClock
 
 EPOCH = 7
 
@@ -86,7 +87,7 @@ class Rig:
         return counted
 
     def id(self, name: str) -> int:
-        return next(entry.id for entry in self.table.entries if entry.key == name or entry.spec.name == name)
+        return next(entry.id for entry in self.table.entries if name in {entry.key, entry.spec.name})
 
     async def balance(self) -> dict[str, int]:
         """What is due of every stream, by key, after checking that the frames account for exactly that."""
@@ -136,7 +137,7 @@ class ScriptedBus:
         self.closed += 1
 
     async def write(self, scan: Scan, stream: StreamSpec, value: Value) -> None:
-        raise ValueError("read only")
+        raise ValueError(f"{scan.device.name}/{stream.name} is read only: {value}")
 
     async def poll(self, scan: Scan) -> Block:
         number = len(self.polls)

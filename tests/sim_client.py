@@ -120,6 +120,12 @@ class RawTcp:
     async def read(self, unit: int, function: int, address: int, count: int) -> Reply:
         return await self.ask(unit, struct.pack(">BHH", function, address, count))
 
+    async def ended(self) -> bool:
+        """Whether the other side closes the connection without a word."""
+        with contextlib.suppress(ConnectionResetError):
+            return await asyncio.wait_for(self.reader.read(), PATIENCE_S) == b""
+        return True
+
     async def silent(self) -> bool:
         """Whether nothing comes for a while."""
         try:

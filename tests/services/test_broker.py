@@ -1,8 +1,11 @@
 """The demo's brokers: they serve, stay on this machine, and end with us."""
 
 import asyncio
+import gc
 import logging
 import socket
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,20 @@ from cloud.intake import Intake
 from contract.errors import Fatal
 from servers import free_port
 
-pytestmark = pytest.mark.services
+pytestmark = [
+    pytest.mark.services,
+    # amqtt leaves sockets of clients that dropped to the garbage collector, which says so.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _amqtts_garbage_is_collected_here() -> Iterator[None]:
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.mark.parametrize("embedded", [True, "auto"])

@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
             self._truth.add(record)
 
     def drop(self) -> None:
-        """Close at once, with a reset."""
+        """Close at once; what was not sent yet is not sent."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -57,19 +57,19 @@ def varints(*numbers: int) -> bytes:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_noise(data: bytes) -> None:
     assert not answers(data)
 
 
 @given(st.binary(max_size=300), st.sampled_from([0x01, 0x07, 0x7F]), st.integers(0, 255))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_noise_behind_a_check_that_matches(noise: bytes, flags: int, mark: int) -> None:
     answers(sealed(bytes([flags, mark]) + noise))
 
 
 @given(any_frames(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_damaged_frame_is_noticed(frame: Frame, data: st.DataObject) -> None:
     good = encode(frame)
     at = data.draw(st.integers(0, len(good) - 1))
@@ -80,7 +80,7 @@ def test_a_damaged_frame_is_noticed(frame: Frame, data: st.DataObject) -> None:
 
 
 @given(any_frames(), st.data())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_a_forged_frame_is_a_frame_or_an_error(frame: Frame, data: st.DataObject) -> None:
     body = bytearray(opened(encode(frame)))
     for _ in range(data.draw(st.integers(1, 4))):

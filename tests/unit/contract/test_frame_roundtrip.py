@@ -22,7 +22,7 @@ def table(kind: Kind, values: object, codes: object = None, first: int = 0) -> T
 
 
 @given(any_frames())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_frame_comes_back(frame: Frame) -> None:
     assert_same_frame(decode(encode(frame)), frame)
 

@@ -44,8 +44,14 @@ def test_the_meter_is_read_in_two_requests_of_at_most_forty_parameters() -> None
 
 def test_the_meters_addresses_are_those_of_its_parameter_numbers() -> None:
     # The manual numbers parameters from 1, two registers each: parameter 36 is the frequency, 37 the import, ...
-    numbers = {"voltage_l1": 1, "current_l3": 6, "active_power_l1": 7, "power_factor_l3": 18, "active_power": 27}
-    numbers |= {"apparent_power": 29, "reactive_power": 31, "power_factor": 32, "frequency": 36, "energy_import": 37}
+    numbers = {"voltage_l1": 1, "current_l3": 6, "active_power_l1": 7, "power_factor_l3": 18, "active_power_total": 27}
+    numbers |= {
+        "apparent_power_total": 29,
+        "reactive_power_total": 31,
+        "power_factor_total": 32,
+        "frequency": 36,
+        "energy_import": 37,
+    }
     numbers |= {"energy_export": 38, "reactive_energy_export": 40, "energy_total": 172}
     meter = load("eastron-sdm630")
     addresses = {one.name: one.address for one in meter.streams}

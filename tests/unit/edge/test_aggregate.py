@@ -1,9 +1,10 @@
 """Window aggregates: aligned, honest about what was not seen, in the books like any stream."""
 
-from contract.readings import GOOD, Quality, Reason, gap, status
-from drivers.base import Scan
 from sampling import Rig, scan, stream
 from virtual_clock import SECOND, START_NS, VirtualClock, run
+
+from contract.readings import GOOD, Quality, Reason, gap, status
+from drivers.base import Scan
 
 PARTIAL = status(Quality.UNCERTAIN, Reason.PARTIAL_WINDOW)
 STUCK = status(Quality.UNCERTAIN, Reason.STUCK)

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from virtual_clock import SECOND, START_NS, VirtualClock, run
 
 from edge.clock import BUILT_NS, TrustedClock, ntp_source, system_source
-from virtual_clock import SECOND, START_NS, VirtualClock, run
 
 MS = 1_000_000
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from contract.readings import GOOD, Quality, Reason, gap, status
-from edge.checks import FloatChecks, Quantiser
-from edge.streams import StreamTable, decimal_step, scans_of
-from drivers.base import DeviceSpec, Scan
 from sampling import Rig, block, scan, stream
 from virtual_clock import SECOND, START_NS, VirtualClock, run
+
+from contract.readings import GOOD, Quality, Reason, gap, status
+from drivers.base import DeviceSpec, Scan
+from edge.checks import FloatChecks, Quantiser
+from edge.streams import StreamTable, decimal_step, scans_of
 
 STUCK = status(Quality.UNCERTAIN, Reason.STUCK)
 TOO_FAST = status(Quality.UNCERTAIN, Reason.RATE_OF_CHANGE)
