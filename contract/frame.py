@@ -89,6 +89,7 @@ _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _SHORT_BYTES = 256
 _WORTH_COMPRESSING_BYTES = 64
 _LEVEL = 3
+_ESTIMATED_STATUS = status(Quality.UNCERTAIN, Reason.CLOCK_ESTIMATED)
 _MAGICLESS = zstandard.FORMAT_ZSTD1_MAGICLESS
 
 
@@ -134,9 +135,7 @@ def encode(frame: Frame) -> bytes:
 
 def decode(data: bytes) -> Frame:
     """The frame in `data`; raises FrameError."""
-    header, _ = _parse_header(data)
-    good_as = status(Quality.UNCERTAIN, Reason.CLOCK_ESTIMATED) if header.estimated else GOOD
-    return _decode(data, good_as)
+    return _decode(data, estimated_as=_ESTIMATED_STATUS)
 
 
 def peek(data: bytes) -> Header:
@@ -170,16 +169,17 @@ def thin(data: bytes, every: int, keep_whole: frozenset[int]) -> bytes:
     up.
     Raises FrameError, also when a stream that loses readings has no counters.
     """
-    return encode(thin_frame(_decode(data, GOOD), every, keep_whole))
+    return encode(thin_frame(_decode(data, estimated_as=GOOD), every, keep_whole))
 
 
-def _decode(data: bytes, good_as: int) -> Frame:
+def _decode(data: bytes, *, estimated_as: int) -> Frame:
+    """The frame, its GOOD readings as `estimated_as` when their times are a guess."""
     header, end = _parse_header(data)
     reader = Reader(_open(data, end), header.time_base_ns)
     flags = reader.byte()
     if flags & ~KNOWN_FLAGS:
         raise FrameError(f"unknown flags {flags:#x}")
-    tables = TableReader(reader, good_as=good_as)
+    tables = TableReader(reader, good_as=estimated_as if header.estimated else GOOD)
     if flags & HAS_TABLES:
         tables.plan()
     books = BooksReader(reader, flags)
@@ -240,7 +240,7 @@ def _crc(data: bytes, size: int) -> int:
 
 
 def _seal(header: bytes, body: bytes) -> bytes:
-    size = 2 if len(body) + 2 <= _SHORT_BYTES else 4
+    size = _check_size(len(body) + 2)
     check = _crc(header, size) ^ _crc(body, size)
     return header + check.to_bytes(size, "big") + body
 

@@ -101,7 +101,7 @@ def pack_columns(out: bytearray, columns: Ints) -> None:
         mode, width = code >> 6, code & 63
         if not width:
             continue
-        rows = slice(None) if count == 1 else np.flatnonzero(codes == code)
+        rows = slice(None) if count == 1 else (codes == code).nonzero()[0]
         if mode == _LOWEST:
             residuals = (columns[rows] - lowest[rows, None]).view(np.uint64)
         else:
@@ -133,7 +133,7 @@ def unpack_columns(data: bytes, at: int, count: int, length: int) -> tuple[Ints,
             continue
         if mode > _RISING or _FULL < width < _VARINT:
             raise FrameError(f"an unknown column code {code}")
-        rows = slice(None) if count == 1 else np.flatnonzero(codes == code)
+        rows = slice(None) if count == 1 else (codes == code).nonzero()[0]
         wanted = raw.count(code)
         steps = length - (mode != _LOWEST)
         residuals, at = _unpack(data, at, wanted * steps, width)
@@ -164,7 +164,7 @@ def _choose(columns: Ints, lowest: Ints, steps: Ints, folded: Unsigned) -> Bytes
     each = np.arange(count)
     width = widths[modes, each]
     codes = modes << 6 | np.where(width == 64, _FULL, width)
-    wide = np.flatnonzero(width > 8)
+    wide = (width > 8).nonzero()[0]
     if len(wide):
         loose = _varint_lengths(folded[wide]).sum(axis=1) << 3
         codes[wide[loose < bits[modes[wide], wide]]] = _ZIGZAG << 6 | _VARINT
@@ -241,7 +241,7 @@ def _read_varints(data: bytes, at: int, count: int) -> tuple[Unsigned, int]:
     if not count:
         return np.empty(0, dtype=np.uint64), at
     raw = np.frombuffer(data, np.uint8, min(count * _VARINT_MAX_BYTES, len(data) - at), at)
-    ends = np.flatnonzero(raw < 0x80)[:count]
+    ends = (raw < 0x80).nonzero()[0][:count]
     if len(ends) < count:
         raise FrameError("columns end early")
     used = int(ends[-1]) + 1

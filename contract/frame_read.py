@@ -167,10 +167,11 @@ class TableReader:
         return times.found
 
     def _status(self, plan: _Plan) -> Bytes:
-        codes = np.frombuffer(plan.codes, dtype=np.uint8).copy()
-        codes[codes == GOOD] = self._good_as
+        good, shape = self._good_as, (plan.count, plan.times.length)
         if plan.status is None:
-            return np.full((plan.count, plan.times.length), codes[0], dtype=np.uint8)
+            return np.full(shape, plan.codes[0] or good, dtype=np.uint8)
+        codes = np.frombuffer(plan.codes, dtype=np.uint8).copy()
+        codes[codes == GOOD] = good
         ranks = self._data.columns(plan.status)
         _check_ranks(ranks, len(codes), "status")
         found: Bytes = codes[ranks]

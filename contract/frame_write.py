@@ -33,6 +33,7 @@ class TableWriter:
         self._out = out
         self._times: dict[bytes, int] = {}
         self._last_times = -1
+        self._latest: Ints | None = None
         self._next_id = 0
         self._text_bytes = 0
 
@@ -65,6 +66,9 @@ class TableWriter:
         self._out.shape[start] = mark
 
     def _write_times(self, times: Ints) -> int:
+        if times is self._latest:
+            return SAME_TIMES
+        self._latest = times
         key = times.tobytes()
         known = self._times.get(key)
         if known is not None and known == self._last_times:

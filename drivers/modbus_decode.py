@@ -5,8 +5,8 @@ of numpy calls, whatever the mixture: bytes are gathered into little-endian word
 viewed as numbers, shifted, and scattered to their places in the block. Integers of every width are one group: they
 are gathered into 64 bits, and two shifts cut out the bit field and extend the sign.
 
-100 registers of one format decode in 6 us, of every format in 30 us: numpy's cost a call. struct.unpack alone, without
-orders, bits, checks and placing, takes 4 us.
+100 registers of one format decode in 6 us, a mixture of all formats and orders in 27 us: numpy's cost a call. The
+floor is struct.unpack, 0.5 us into a tuple, without orders, bits, checks and placing.
 """
 
 import struct

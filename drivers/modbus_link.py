@@ -12,8 +12,8 @@ garbage, a foreign or a surplus frame, a cancelled request):
   reply proves that the unit is past the lost one, since a unit answers in order. Where no smaller read exists, the
   unit is left alone for that time and the gap is explained, rather than a value invented.
 
-Floor: pymodbus 3.16's async client reads a block of 100 registers for 61 us of CPU; a poll through this link costs 50 us
-on the same machine, decoding and block included. Most of both is asyncio's and the kernel's.
+Floor: pymodbus 3.16's async client alone, 0.06 to 0.09 CPU s for 100k readings in blocks of 100 registers. A poll
+through this link costs the same, measured in turns on one machine, with decoding and the block included.
 """
 
 import asyncio

@@ -311,17 +311,17 @@ class ModbusBusSpec(BusSpec):
     @classmethod
     def _host(cls, value: object) -> object:
         if value is None:
-            raise ValueError("host: expected a name or an address, found null")
+            raise ValueError("expected a name or an address, found null")
         if not isinstance(value, str):
             return value
         if not value or value != value.strip() or any(char.isspace() for char in value):
-            raise ValueError(f"host: expected a name or an address without spaces, found {value[:80]!r}")
+            raise ValueError(f"expected a name or an address without spaces, found {value[:80]!r}")
         if ":" in value:
             try:
                 ipaddress.IPv6Address(value.partition("%")[0])
             except ValueError:
                 raise ValueError(
-                    f"host: expected a name or an address alone, found {value[:80]!r}; the port has its own key"
+                    f"expected a name or an address alone, found {value[:80]!r}; the port has its own key"
                 ) from None
         return value
 
@@ -329,9 +329,7 @@ class ModbusBusSpec(BusSpec):
     @classmethod
     def _port(cls, value: object) -> object:
         if isinstance(value, str) and not value.isdigit():
-            raise ValueError(
-                f"port: expected a TCP port number, found {value[:80]!r}; a serial port's key is serial_port"
-            )
+            raise ValueError(f"expected a TCP port number, found {value[:80]!r}; a serial port's key is serial_port")
         return value
 
     @model_validator(mode="after")

@@ -221,5 +221,8 @@ class TrustedClock:
 
     def _next_era(self) -> None:
         # On disk first: a crash in between skips an era, which costs nothing; the other order could use one twice.
-        self._save_note(ERA_NOTE, str(self.era + 1).encode())
+        try:
+            self._save_note(ERA_NOTE, str(self.era + 1).encode())
+        except OSError as error:
+            log.warning("the new era of the clock could not be kept on disk: %s", error)
         self.era += 1

@@ -33,10 +33,10 @@ class Silence:
         # -1: nothing heard yet and no beginning to count from.
         self._last_ns: Ints = np.full(len(scan.streams), -1 if begin_ns is None else begin_ns, dtype=np.int64)
 
-    def heard(self, block: Block, now_ns: int, reason: Reason) -> None:
-        """A block came at `now_ns`; what was missing before it is explained first."""
+    def heard(self, block: Block, now_ns: int, reason: Reason, *, dated: bool) -> None:
+        """A block came at `now_ns` (UTC when `dated`); what was missing before it is explained first."""
         due = block.status != ABSENT
-        self.check(now_ns, reason, due & (self._last_ns >= 0), dated=block.dated)
+        self.check(now_ns, reason, due & (self._last_ns >= 0), dated=dated)
         self._last_ns[due] = now_ns
 
     def check(
@@ -133,8 +133,10 @@ class ListeningBusTask:
             block = await guarded(_next(blocks))
             if block is None:
                 return
+            # A source that knows the time but cannot wait is still watched by the gateway's own clock.
             now_ns = block.time_ns if self._patient else self._clock.boottime_ns()
-            self._silences[block.scan].heard(block, now_ns, self._reason())
+            dated = block.dated and self._patient
+            self._silences[block.scan].heard(block, now_ns, self._reason(), dated=dated)
             self._connection.good(block.scan.device.name)
             self._sink.take(block)
             if self._patient:

@@ -2,7 +2,7 @@
 
 In this order, until the next write fits:
  1. delete segments whose every frame is acknowledged or rejected;
- 2. rewrite segments that are a quarter dead without the dead, and make one of two neighbours, thinned alike, that fit into one;
+ 2. rewrite segments that are a quarter dead without the dead; make one of two neighbours that fit, if thinned alike;
  3. thin: of one segment every second row of telemetry goes. Which one follows from age: a segment twice as old may be
     twice as coarse, so the next is the one with the largest log2(age) - (times thinned), age counted in segments. Six
     halvings, then the last rows.

@@ -54,7 +54,7 @@ class Influx:
 
     def values(self) -> dict[Series, list[float]]:
         query = urllib.parse.urlencode(
-            {"db": self.name, "epoch": "ns", "q": 'SELECT "value" FROM "load" GROUP BY "device","stream"'}
+            {"db": self.name, "epoch": "ns", "q": 'SELECT "value" FROM "test_load" GROUP BY "device","stream"'}
         )
         _, body = self.server.request("GET", f"/query?{query}")
         return {
@@ -75,7 +75,7 @@ class Victoria:
 
     def values(self) -> dict[Series, list[float]]:
         self.server.flush()
-        match = urllib.parse.quote(f'load_value{{gateway="{self.gateway}"}}')
+        match = urllib.parse.quote(f'test_load_value{{gateway="{self.gateway}"}}')
         _, body = self.server.request("GET", f"/api/v1/export?match[]={match}")
         found: dict[Series, list[float]] = {}
         for line in body.splitlines():
@@ -208,7 +208,7 @@ def city(folder: Path, broker: Mosquitto, database: Database, gateway: str = "gw
 def gateway_yaml(name: str, mqtt_port: int, modbus_port: int) -> str:
     """A gateway that reads UNITS counters of VALUES floats every INTERVAL_S: 1,000 readings a second."""
     streams = "\n".join(
-        f"          - {{name: v{i}, quantity: load, unit: '1', table: holding, address: {2 * i}, format: float32}}"
+        f"          - {{name: v{i}, quantity: test_load, unit: '1', table: holding, address: {2 * i}, format: float32}}"
         for i in range(VALUES)
     )
     devices = "\n".join(

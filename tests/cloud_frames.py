@@ -1,4 +1,4 @@
-"""A gateway's half of the contract, scripted: births, frames with honest books, and what a ledger should make of them."""
+"""A gateway's half of the contract, scripted: births, and frames with honest books."""
 
 import numpy as np
 
@@ -14,7 +14,12 @@ TICK_NS = 1_000_000_000
 
 
 def make_birth(
-    n_streams: int = 2, *, path: GatewayPath = PATH, interval_s: float = 1.0, scheduled: bool = True, software: str = ""
+    n_streams: int = 2,
+    *,
+    path: GatewayPath = PATH,
+    interval_s: float = 1.0,
+    scheduled: bool = True,
+    software: str = "",
 ) -> Birth:
     """`n_streams` float streams of one device."""
     streams = tuple(

@@ -8,6 +8,7 @@ from contract.frame import Counters, Frame, Gap, Header
 from contract.readings import Kind, Reason, Table
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
+BOOLEANS = st.booleans()
 NATURAL = st.integers(0, 2**63 - 1)
 NANS = [0x7FF8000000000001, 0xFFF0DEADBEEF0001 - 2**64, 0x7FF0000000000001]
 """Doubles that are not numbers, with payloads: quiet, negative, signalling."""
@@ -61,7 +62,8 @@ def float_columns(draw: st.DrawFn, shape: tuple[int, int]) -> np.ndarray:
     sort = draw(st.sampled_from(["decimals", "bits", "mixed", "single"]))
     if sort == "decimals":
         whole = draw(npst.arrays(np.int64, shape, elements=st.integers(-(10**7), 10**7)))
-        return whole / 10 ** draw(st.integers(0, 9))
+        decimals: np.ndarray = whole / 10 ** draw(st.integers(0, 9))
+        return decimals
     if sort == "single":
         return draw(npst.arrays(np.float32, shape)).astype(np.float64)
     if sort == "bits":
@@ -97,8 +99,8 @@ def any_tables(draw: st.DrawFn) -> tuple[Table, ...]:
     tables: list[Table] = []
     for _ in range(draw(st.integers(0, 4))):
         kind = draw(st.sampled_from(list(Kind)))
-        if tables and draw(st.booleans()):
-            times = draw(st.sampled_from(tables)).times
+        if tables and draw(BOOLEANS):
+            times = tables[draw(st.integers(0, len(tables) - 1))].times
         else:
             times = draw(npst.arrays(np.int64, st.integers(0, 12), elements=draw(TIMES)))
         ids = draw(st.lists(st.integers(0, 2**31 - 1) | st.integers(0, 9), unique=True, max_size=5))

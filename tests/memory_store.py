@@ -11,7 +11,7 @@ from contract.readings import Value
 class MemoryStore:
     """Points by (gateway, device, stream, time); counts how often each was written.
 
-    away: writes raise StoreUnavailable. refuses: says why a (stream, time) is refused, or None. gate: writes wait for it.
+    away: writes raise it. refuses: says why a (stream, time) is refused, or None. gate: writes wait for it.
     """
 
     def __init__(self) -> None:

@@ -17,12 +17,12 @@ def device(*streams: dict[str, Any], **keys: Any) -> dict[str, Any]:
 
 
 def tcp_bus(port: int, *devices: dict[str, Any], **keys: Any) -> ModbusBusSpec:
-    base = {"name": "bus", "transport": "tcp", "host": "127.0.0.1", "port": port, "timeout_s": 0.25}
+    base = {"name": "bus", "transport": "tcp", "host": "127.0.0.1", "port": port, "timeout_s": 0.3}
     return ModbusBusSpec.model_validate({**base, **keys, "devices": list(devices)})
 
 
 def serial_bus(port: str, *devices: dict[str, Any], **keys: Any) -> ModbusBusSpec:
-    base = {"name": "bus", "transport": "rtu", "serial_port": port, "baud_rate": 115200, "timeout_s": 0.15}
+    base = {"name": "bus", "transport": "rtu", "serial_port": port, "baud_rate": 115200, "timeout_s": 0.3}
     return ModbusBusSpec.model_validate({**base, **keys, "devices": list(devices)})
 
 

@@ -102,6 +102,7 @@ class Peer:
         self.requests: list[tuple[int, bytes]] = []
         self.connections = 0
         self.timers: list[asyncio.TimerHandle] = []
+        self.say: Send = void  # speak without being asked; set by serve_pty
 
     @property
     def reads(self) -> list[tuple[int, int, int]]:
@@ -222,9 +223,15 @@ def serve_pty(peer: Peer) -> Iterator[tuple[str, Callable[[], None]]]:
             while open_fds:
                 os.close(open_fds.pop())
 
+    def say(data: bytes) -> None:
+        if open_fds:
+            os.write(master, data)
+
     def readable() -> None:
         buffer.extend(os.read(master, 4096))
-        peer.feed(buffer, lambda data: void(os.write(master, data)), unplug)
+        peer.feed(buffer, say, unplug)
+
+    peer.say = say
 
     os.set_blocking(master, False)
     loop.add_reader(master, readable)

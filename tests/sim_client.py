@@ -8,9 +8,10 @@ import contextlib
 import os
 import struct
 import tty
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from hardware_sim import truth
 from hardware_sim.faults import Fault, Kind
@@ -20,6 +21,13 @@ from hardware_sim.tcp import TcpPort
 
 PATIENCE_S = 5.0
 SILENCE_S = 0.15
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something to become true. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - it watches other processes and the kernel, which set no event
+            await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -142,7 +150,7 @@ class RawPty:
         self.fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         tty.setraw(self.fd)
 
-    def __enter__(self) -> "RawPty":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

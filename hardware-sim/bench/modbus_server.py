@@ -6,6 +6,7 @@ One client with 32 requests in flight reads blocks of 100 registers from the loa
 against the real process. Requests per CPU second of the server is what one core can do; the floor is a bare loop that
 sends ready-made answers of the same size back.
 """
+# ruff: noqa: INP001, S603 - a script, which starts its own servers
 
 import argparse
 import asyncio

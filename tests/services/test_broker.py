@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import free_port
 
 from cloud.broker import ChildBroker, InProcessBroker, find_mosquitto, make_broker, resolve
 from cloud.config import Collector, Mqtt
 from cloud.intake import Intake
 from contract.errors import Fatal
-from servers import free_port
 
 pytestmark = [
     pytest.mark.services,

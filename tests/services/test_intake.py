@@ -14,18 +14,18 @@ from typing import Self
 
 import paho.mqtt.client as mqtt
 import pytest
+from cloud_frames import ScriptedGateway, make_birth
 from paho.mqtt.enums import CallbackAPIVersion
+from servers import Mosquitto, free_port, wait_until
 
 from cloud.cli import main
 from cloud.config import Collector, Mqtt
-from cloud.intake import Intake
+from cloud.intake import Intake, Message
 from cloud.ledger_read import read_file
 from cloud.stores.base import Selector
 from cloud.stores.specs import EmbeddedSpec, make_store
-from cloud_frames import ScriptedGateway, make_birth
 from contract import ack
 from contract.topics import GatewayPath, TopicKind
-from servers import Mosquitto, free_port, wait_until
 
 pytestmark = pytest.mark.services
 
@@ -221,7 +221,7 @@ async def test_what_is_not_acknowledged_comes_again(mosquitto: Mosquitto, path: 
                 await intake.subscribed.wait()
                 for number in range(3) if expected == first else ():
                     assert intake.publish(topic, b"%d" % number)
-                got = []
+                got: list[Message] = []
                 while len(got) < len(expected):
                     taken = await intake.take(10, 10_000, 0)
                     got += [message for message in taken if message.topic == topic]
@@ -293,7 +293,7 @@ async def test_a_broker_that_goes_and_comes_back_is_logged_once_each(
     assert intake.counts.connections == 2
 
 
-def test_a_dead_broker_of_its_own_ends_the_process_with_1(tmp_path: Path, mosquitto: Mosquitto) -> None:
+def test_a_dead_broker_of_its_own_ends_the_process_with_1(tmp_path: Path) -> None:
     process = CollectorProcess(tmp_path, free_port(), command="run", embedded="auto")
     process.start()
     assert process.process is not None

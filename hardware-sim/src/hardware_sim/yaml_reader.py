@@ -35,6 +35,7 @@ class Mapping:
             self._nodes[key.value] = value
 
     def __contains__(self, key: str) -> bool:
+        self._known.append(key)  # who asks for a key knows it
         return key in self._nodes
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T:
@@ -115,7 +116,7 @@ class Mapping:
             if key.value not in self._known:
                 raise ScenarioError(
                     f"{_place(self._path, key)}: {self._name(key.value)}: unknown key, "
-                    f"expected one of {', '.join(self._known)}{_nearest(key.value, self._known)}"
+                    f"expected one of {', '.join(dict.fromkeys(self._known))}{_nearest(key.value, self._known)}"
                 )
 
     def error(self, key: str | None, message: str) -> ScenarioError:
@@ -161,5 +162,5 @@ def _shown(node: yaml.Node) -> str:
 
 
 def _nearest(found: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(found, known, 1)
+    near = difflib.get_close_matches(found, known, 1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
+from cloud_frames import PATH, make_birth
 
 from cloud.births import Births
-from cloud_frames import PATH, make_birth
 from contract.errors import FrameError
 from contract.topics import GatewayPath
 

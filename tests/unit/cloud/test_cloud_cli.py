@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cloud_frames import PATH, ScriptedGateway, make_birth
 
 from cloud.cli import main
 from cloud.ledger import Ledger, Receipt
 from cloud.ledger_book import receipt
-from cloud_frames import PATH, ScriptedGateway, make_birth
 from contract import local_socket
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from cloud.config import load
+from cloud.stores.specs import EmbeddedSpec
 from contract.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -28,7 +29,8 @@ def test_relative_paths_are_beside_the_config(tmp_path: Path) -> None:
     assert config.mqtt.password_file == tmp_path / "p"
     assert config.mqtt.tls is not None
     assert config.mqtt.tls.ca == tmp_path / "ca.pem"
-    assert config.store.path == tmp_path / "weinao.duckdb"  # type: ignore[union-attr] - the embedded kind
+    assert isinstance(config.store, EmbeddedSpec)
+    assert config.store.path == tmp_path / "weinao.duckdb"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cloud_frames import PATH, START_NS, ScriptedGateway, absent, make_birth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory_store import MemoryStore
 
 from cloud import collector as collector_module
 from cloud.births import Births
@@ -17,14 +19,12 @@ from cloud.config import Collector as Settings
 from cloud.intake import Message
 from cloud.ledger import Ledger
 from cloud.quarantine import Quarantine
-from cloud_frames import PATH, START_NS, ScriptedGateway, absent, make_birth
 from contract import ack, frame
 from contract.ack import Ack
 from contract.errors import StoreUnavailable
 from contract.frame import Frame
 from contract.readings import Kind, Table
 from contract.topics import GatewayPath, TopicKind
-from memory_store import MemoryStore
 
 DATA = PATH.topic(TopicKind.DATA)
 BIRTH = PATH.topic(TopicKind.BIRTH)
@@ -323,7 +323,7 @@ async def test_a_broken_frame_is_rejected_by_number_however_often_it_comes(
     flip=st.integers(0, 10_000),
 )
 async def test_hostile_messages_never_stop_the_collector(house: House, topic: str, payload: bytes, flip: int) -> None:
-    """Random bytes, and an honest frame with one byte changed: taken off the broker, and nothing of them is believed."""
+    """Random bytes, and an honest frame with one byte changed: each is dealt with and taken off the broker."""
     gateway = ScriptedGateway(make_birth(2), boot=5)
     honest = bytearray(gateway.payload())
     honest[flip % len(honest)] ^= 1 + flip % 255

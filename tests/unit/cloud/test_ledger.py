@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cloud_frames import PATH, START_NS, TICK_NS, ScriptedGateway, make_birth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from cloud.ledger_book import Quarantined, receipt
 from cloud.ledger_read import read_file
 from cloud.ledger_report import LedgerReport
 from cloud.states import State
-from cloud_frames import PATH, START_NS, TICK_NS, ScriptedGateway, make_birth
 from contract.catalogue import Birth
 from contract.frame import Frame
 

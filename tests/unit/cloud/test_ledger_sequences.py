@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ def test_ranges_are_the_set(some: list[int], more: list[int]) -> None:
         model.add(number)
     ranges = sequences.ranges()
     assert {number for low, high in ranges for number in range(low, high + 1)} == model
-    assert all(high + 1 < low for (_, high), (low, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(high + 1 < low for (_, high), (low, _) in itertools.pairwise(ranges))
     assert (len(sequences), sequences.n_ranges()) == (len(model), len(ranges))
     assert all((number in sequences) == (number in model) for number in range(62))
     assert load(sequences.dump()).ranges() == ranges

@@ -49,7 +49,7 @@ def _cells(table: Table) -> list[list[object]]:
 
 def _table(kind: Kind, ids: list[int], values: Any, codes: Any = 0, step_ns: int = S) -> Table:
     dtype = {Kind.FLOAT: np.float64, Kind.INT: np.int64, Kind.BOOL: np.bool_, Kind.TEXT: object}[kind]
-    grid = np.array(values, dtype=dtype)
+    grid: np.ndarray = np.array(values, dtype=dtype)
     state = np.zeros(grid.shape, dtype=np.uint8)
     state[:] = codes
     times = BASE - 7_000_000 - np.arange(len(grid), dtype=np.int64)[::-1] * step_ns

@@ -45,7 +45,6 @@ def test_dating_moves_every_time_by_the_offset(frame: Frame, offset_ns: int) -> 
     assert found.header.time_base_ns == frame.header.time_base_ns + offset_ns
     assert not found.header.undated
     for table, before in zip(found.tables, frame.tables, strict=True):
-        assert ((table.times - before.times) % 2**64 == offset_ns % 2**64).all() if offset_ns < 0 else True
         assert (table.times - np.int64(offset_ns)).tolist() == before.times.tolist()
     for gap, earlier in zip(found.gaps, frame.gaps, strict=True):
         assert (gap.first_ns - earlier.first_ns - offset_ns) % 2**64 == 0

@@ -103,7 +103,7 @@ def test_thinning_makes_a_frame_smaller() -> None:
     table = Table(Kind.INT, noisy.tables[0].streams, noisy.tables[0].times, values, noisy.tables[0].status)
     full = encode(Frame(noisy.header, (table,), (), noisy.counters))
     assert len(thin(full, 4, frozenset())) < len(full) / 3
-    assert len(thin(full, 4, frozenset({ALARM}))) < len(full) * 0.75
+    assert len(thin(full, 4, frozenset({ALARM}))) < len(full) * 0.8
 
 
 def test_an_estimated_frame_keeps_its_own_status() -> None:

@@ -91,7 +91,7 @@ async def test_a_late_reply_is_never_the_answer_to_the_next_request() -> None:
     peer = Peer(image, rtu=True)
     with line(peer, device(*registers(range(4)))) as (bus, [scan], _):
         await bus.open()
-        peer.turns.extend([Turn(late_s=0.22), Turn(late_s=0.1)])
+        peer.turns.extend([Turn(late_s=0.4), Turn(late_s=0.15)])
         assert (await failure(bus, scan)).reason is Reason.TIMEOUT
         image.holding[:4] = [7, 8, 9, 10]
         assert (await bus.poll(scan)).ints.tolist() == [7, 8, 9, 10]
@@ -125,7 +125,7 @@ async def test_a_late_exception_is_not_taken_for_an_answer_either() -> None:
     peer = Peer(Image(), rtu=True)
     with line(peer, device(*registers(range(4)))) as (bus, [scan], _):
         await bus.open()
-        peer.turns.extend([Turn(late_s=0.2, exception=2), Turn(late_s=0.15)])
+        peer.turns.extend([Turn(late_s=0.4, exception=2), Turn(late_s=0.2)])
         await failure(bus, scan)
         error = await failure(bus, scan)
         assert "may yet answer an earlier request" in str(error)
@@ -134,10 +134,28 @@ async def test_a_late_exception_is_not_taken_for_an_answer_either() -> None:
 
 async def test_a_dead_unit_does_not_disturb_its_neighbour() -> None:
     peer = Peer({1: Image()}, rtu=True)
-    with line(peer, device(stream("s", 5)), device(stream("s", 5), unit=2), timeout_s=0.05) as (bus, [live, dead], _):
+    with line(peer, device(stream("s", 5)), device(stream("s", 5), unit=2), timeout_s=0.2) as (bus, [live, dead], _):
         for _ in range(3):
             assert (await failure(bus, dead)).reason is Reason.TIMEOUT
             assert (await bus.poll(live)).ints.tolist() == [5]
+
+
+async def test_a_line_that_never_falls_silent_fails_the_bus() -> None:
+    peer = Peer(Image(), rtu=True)
+    with line(peer, device(stream("s", 5)), timeout_s=0.1) as (bus, [scan], _):
+
+        async def babble() -> None:
+            while True:
+                peer.say(b"\x55")
+                await asyncio.sleep(0.002)
+
+        task = asyncio.create_task(babble())
+        try:
+            error = await failure(bus, scan)
+        finally:
+            task.cancel()
+        assert (error.reason, error.whole_bus) == (Reason.GARBAGE, True)
+        assert "never falls silent" in str(error)
 
 
 async def test_a_pulled_adapter_fails_the_bus_and_a_missing_port_is_named() -> None:
@@ -165,11 +183,11 @@ async def test_rtu_over_tcp_reconnects_and_still_does_not_believe_a_late_reply_o
     image = Image()
     peer = Peer(image, rtu=True)
     async with serve_tcp(peer) as port:
-        spec = tcp_bus(port, device(*registers(range(4))), transport="rtu-over-tcp", timeout_s=0.15)
+        spec = tcp_bus(port, device(*registers(range(4))), transport="rtu-over-tcp")
         [scan] = scans_of(spec)
         bus = ModbusBus(spec, [scan])
         await bus.open()
-        peer.turns.extend([Turn(late_s=0.22), Turn(late_s=0.12)])
+        peer.turns.extend([Turn(late_s=0.4), Turn(late_s=0.15)])
         await failure(bus, scan)
         image.holding[:4] = [7, 8, 9, 10]
         assert (await bus.poll(scan)).ints.tolist() == [7, 8, 9, 10]

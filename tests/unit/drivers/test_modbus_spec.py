@@ -82,7 +82,7 @@ def test_a_wrong_device_is_refused(streams: list[dict[str, Any]], keys: dict[str
 
 
 BAD_BUSES = [
-    ({"host": None}, ("host",), "host: expected a name or an address, found null"),
+    ({"host": None}, ("host",), "expected a name or an address, found null"),
     ({"host": ...}, (), "host: expected with transport tcp, found nothing"),
     ({"host": ""}, ("host",), "found ''"),
     ({"host": "10.0.0.5:502"}, ("host",), "the port has its own key"),

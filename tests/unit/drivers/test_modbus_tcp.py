@@ -76,7 +76,7 @@ async def test_many_coils_across_byte_borders() -> None:
 async def test_a_late_reply_is_never_the_answer_to_the_next_request() -> None:
     image = Image()
     peer = Peer(image)
-    peer.turns.append(Turn(late_s=0.3))
+    peer.turns.append(Turn(late_s=0.35))
     async with bus_on(peer, device(*registers(range(3)))) as (bus, [scan]):
         error = await failure(bus, scan)
         assert error.reason is Reason.TIMEOUT
@@ -143,7 +143,7 @@ async def test_a_silent_unit_is_named() -> None:
     async with bus_on(peer, device(stream("s", 5), unit=3)) as (bus, [scan]):
         error = await failure(bus, scan)
     where = str(error).split(" on ")[1].split(" within")[0]
-    assert str(error) == f"no answer from unit 3 on {where} within 0.25 s (holding register 5)"
+    assert str(error) == f"no answer from unit 3 on {where} within 0.3 s (holding register 5)"
 
 
 async def test_a_dead_device_does_not_disturb_its_neighbour() -> None:
@@ -312,7 +312,7 @@ async def test_a_busy_device_is_asked_nothing_more(code: int) -> None:
 async def test_a_block_that_never_answers_costs_one_timeout_and_starves_no_other() -> None:
     peer = Peer(Image())
     streams = [stream("a", 0), stream("b", 100), stream("c", 200)]
-    async with bus_on(peer, device(*streams), timeout_s=0.1) as (bus, [scan]):
+    async with bus_on(peer, device(*streams), timeout_s=0.2) as (bus, [scan]):
         peer.turns.extend([Turn(), Turn(silent=True)])
         assert (await bus.poll(scan)).status.tolist() == [GOOD, gap(Reason.TIMEOUT), gap(Reason.TIMEOUT)]
         peer.turns.extend([Turn(), Turn(), Turn(silent=True)])

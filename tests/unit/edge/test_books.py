@@ -27,9 +27,9 @@ def birth_of(table: StreamTable) -> bytes:
     return Birth(gateway="g", area=area, devices=(Device(name="dev", streams=tuple(streams)),)).encode()
 
 
-async def boot(clock: VirtualClock, one: Scan, resumed: Resumed | None, seconds: range, **settings: bool) -> Rig:
+async def boot(clock: VirtualClock, one: Scan, resumed: Resumed | None, seconds: range, *, trusted: bool = True) -> Rig:
     """One life of the gateway that samples at these seconds of boottime and is then killed."""
-    rig = Rig(clock, [one], resumed=resumed, **settings)
+    rig = Rig(clock, [one], resumed=resumed, trusted=trusted)
     for second in seconds:
         rig.feed(one, float(second), time_ns=second * SECOND)
         if second % 7 == 6:

@@ -12,8 +12,7 @@ from edge.clock import BUILT_NS, TrustedClock, ntp_source, system_source
 MS = 1_000_000
 
 
-def trusted(clock: VirtualClock, notes: dict[str, bytes] | None = None, **settings: int) -> TrustedClock:
-    notes = {} if notes is None else notes
+def trusted(clock: VirtualClock, notes: dict[str, bytes], **settings: int) -> TrustedClock:
     made = TrustedClock(clock, lambda: True, notes.get, notes.__setitem__, **settings)
     made.check()
     return made
@@ -30,7 +29,8 @@ def in_virtual_time(test: Callable[[VirtualClock], Awaitable[None]]) -> Callable
 @in_virtual_time
 async def test_undated_until_trusted_then_whole_milliseconds(clock: VirtualClock) -> None:
     synced = False
-    trust = TrustedClock(clock, lambda: synced, {}.get, {}.__setitem__)
+    notes: dict[str, bytes] = {}
+    trust = TrustedClock(clock, lambda: synced, notes.get, notes.__setitem__)
     trust.check()
     assert trust.stamp(5_123_456) == (5_000_000, False)
     assert trust.offset_ns is None
@@ -42,7 +42,7 @@ async def test_undated_until_trusted_then_whole_milliseconds(clock: VirtualClock
 
 @in_virtual_time
 async def test_a_slow_drift_is_followed_without_a_step(clock: VirtualClock) -> None:
-    trust = trusted(clock)
+    trust = trusted(clock, {})
     clock.wall_offset_ns += 300 * MS
     trust.check()
     assert trust.offset_ns == START_NS + 5 * MS
@@ -53,7 +53,7 @@ async def test_a_slow_drift_is_followed_without_a_step(clock: VirtualClock) -> N
 
 @in_virtual_time
 async def test_a_step_forward_applies_at_once_and_is_told_once(clock: VirtualClock) -> None:
-    trust = trusted(clock)
+    trust = trusted(clock, {})
     clock.wall_offset_ns += 3600 * SECOND
     trust.check()
     trust.check()
@@ -79,7 +79,7 @@ async def test_a_step_back_opens_an_era_that_a_restart_remembers(clock: VirtualC
 async def test_a_clock_behind_the_newest_reading_on_disk_opens_an_era(clock: VirtualClock) -> None:
     notes: dict[str, bytes] = {}
     assert trusted(clock, notes, newest_ns=clock.wall_ns() + 1).era == 1
-    assert notes["clock.era"] == b"1"
+    assert notes["clock-era"] == b"1"
 
 
 @in_virtual_time
@@ -119,7 +119,7 @@ class Interrupted(VirtualClock):
 @in_virtual_time
 async def test_two_clocks_read_far_apart_say_nothing(clock: VirtualClock) -> None:
     busy = Interrupted(clock)
-    trust = trusted(busy)
+    trust = trusted(busy, {})
     busy.torn_ns = 2 * SECOND
     trust.check()
     assert (trust.steps, trust.error_s) == (0, 0.0)
@@ -136,7 +136,7 @@ def test_ntp_is_believed_by_its_marker(tmp_path: Path) -> None:
 @pytest.mark.parametrize("steps_back", [1, 3])
 def test_times_never_repeat_over_steps_back(steps_back: int) -> None:
     async def main(clock: VirtualClock) -> None:
-        trust = trusted(clock)
+        trust = trusted(clock, {})
         seen = set()
         for _ in range(steps_back + 1):
             for second in range(10):
@@ -147,3 +147,15 @@ def test_times_never_repeat_over_steps_back(steps_back: int) -> None:
         assert len(seen) == 10 * (steps_back + 1)
 
     run(main)
+
+
+@in_virtual_time
+async def test_a_disk_that_cannot_keep_the_era_does_not_stop_the_clock(clock: VirtualClock) -> None:
+    def refuse(_name: str, _data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    trust = TrustedClock(clock, lambda: True, lambda _name: None, refuse)
+    trust.check()
+    clock.wall_offset_ns -= 60 * SECOND
+    trust.check()
+    assert trust.era == 1

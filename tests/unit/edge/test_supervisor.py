@@ -230,6 +230,28 @@ def test_a_talking_device_whose_port_is_gone_is_disconnected() -> None:
     run(main)
 
 
+def test_a_source_with_its_own_clock_is_watched_by_the_gateways() -> None:
+    async def main(clock: VirtualClock) -> None:
+        one = scan()
+        bus = TalkingBus()
+        rig = Rig(clock, [], listening=[one])
+
+        async def talk() -> None:
+            for at_s in (0.0, 1.0, 2.9):
+                bus.queue.put_nowait(block(one, at_s, time_ns=clock.wall_ns() + 3600 * SECOND, dated=True))
+                await clock.sleep(3.2)
+
+        talker = asyncio.create_task(talk())
+        await sample(clock, rig, [BusRun("b", bus, [one], listening=True)], 6.6)
+        await talker
+        assert await rig.gaps("t") == {Reason.SILENT: 4}
+        newest = max(gap.last_ns for frame in await rig.frames() for gap in frame.gaps)
+        assert newest < clock.wall_ns()
+        await rig.balance()
+
+    run(main)
+
+
 def test_a_patient_source_is_paused_while_the_outbox_is_full_and_loses_nothing() -> None:
     async def main(clock: VirtualClock) -> None:
         one = scan()
@@ -271,7 +293,7 @@ def outcome(what: str, one: Scan, number: int) -> Block | Exception:
     return block(one, value, 5 if what == "same" else number, time_ns=number * SECOND, status=codes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     script=st.lists(OUTCOMES, min_size=1, max_size=12),
     devices=st.integers(1, 3),

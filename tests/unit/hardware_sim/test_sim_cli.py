@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from hardware_sim import truth
 from hardware_sim.cli import main
 from hardware_sim.control import ask

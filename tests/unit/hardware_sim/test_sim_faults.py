@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from hardware_sim.faults import Chance, Fault, Faults, Kind, Plan, Planned, Rate
 
 TIMEOUT = Fault(Kind.TIMEOUT)

@@ -5,13 +5,15 @@ import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pymodbus.client import AsyncModbusTcpClient
+from sim_client import PATIENCE_S, RawTcp, Street, running, until
+
 from hardware_sim.devices.load import counter_value, read_number
 from hardware_sim.faults import Kind
 from hardware_sim.registers import Encoding, decode
 from hardware_sim.world import World
-from pymodbus.client import AsyncModbusTcpClient
-from sim_client import PATIENCE_S, RawTcp, Street, running
 
 SCENARIO = """\
 seed: 42
@@ -42,8 +44,6 @@ def floats(words: tuple[int, ...]) -> list[float]:
 
 
 async def test_the_meter_shows_its_world_at_the_real_addresses(tmp_path: Path) -> None:
-    import numpy as np
-
     async with client_of(tmp_path) as (street, client):
         sensed = World(42).meter(0).sense(np.array([street.clock.world_s()]))
         block = floats((await client.read(METER, 4, 0, 18)).words)
@@ -269,13 +269,6 @@ async def test_a_late_reply_comes_after_others_and_is_marked(tmp_path: Path) -> 
         assert [one.device for one in street.served()] == ["counter"]
         marked = [one for one in street.served(late=True) if one.late]
         assert [one.values for one in marked] == [late.words]
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_disconnect_closes_refuses_and_comes_back_on_the_same_port(tmp_path: Path) -> None:

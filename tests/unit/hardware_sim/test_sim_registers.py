@@ -2,9 +2,10 @@ import math
 import struct
 
 import pytest
-from hardware_sim.registers import Encoding, Image, Order, decode, encode
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hardware_sim.registers import Encoding, Image, Order, decode, encode
 
 ORDERS: tuple[Order, ...] = ("ABCD", "CDAB", "BADC", "DCBA")
 

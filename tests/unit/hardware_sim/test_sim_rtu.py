@@ -3,13 +3,14 @@ import struct
 from pathlib import Path
 
 import pytest
-from hardware_sim.faults import Kind
-from hardware_sim.modbus_wire import crc16
 from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.client import AsyncModbusSerialClient
 from pymodbus.framer.rtu import FramerRTU
-from sim_client import PATIENCE_S, RawPty, running
+from sim_client import PATIENCE_S, RawPty, running, until
+
+from hardware_sim.faults import Kind
+from hardware_sim.modbus_wire import crc16
 
 BUS = """\
 ports:
@@ -158,15 +159,11 @@ async def test_the_adapter_vanishes_and_comes_back(tmp_path: Path) -> None:
         link = street.run_dir / "ttyBus"
         with RawPty(link) as port:
             street.fault("climate-2", Kind.DISCONNECT, seconds=5)
-            async with asyncio.timeout(PATIENCE_S):
-                while link.is_symlink():
-                    await asyncio.sleep(0.01)
+            await until(lambda: not link.is_symlink())
             with pytest.raises(OSError, match="Input/output error"):
                 port.write(b"x")
         street.clock.now_s = 5
-        async with asyncio.timeout(PATIENCE_S):
-            while not link.is_symlink():
-                await asyncio.sleep(0.01)
+        await until(lambda: link.is_symlink())
         with RawPty(link) as port:
             port.write(framed(11, READ_BOTH))
             assert proper(await port.read(9))
@@ -177,9 +174,7 @@ async def test_what_one_program_left_unread_is_gone_for_the_next(tmp_path: Path)
     async with running(tmp_path, BUS) as street:
         with RawPty(street.run_dir / "ttyBus") as port:
             port.write(framed(11, READ_BOTH))
-            async with asyncio.timeout(PATIENCE_S):
-                while not street.served():
-                    await asyncio.sleep(0.01)
+            await until(lambda: bool(street.served()))
         await asyncio.sleep(0.05)
         with RawPty(street.run_dir / "ttyBus") as port:
             assert await port.silent()

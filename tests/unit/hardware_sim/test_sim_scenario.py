@@ -2,6 +2,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from hardware_sim.faults import Chance, Kind, Planned, Rate
 from hardware_sim.scenario import read_scenario
 from hardware_sim.yaml_reader import ScenarioError
@@ -78,8 +79,8 @@ def test_a_scenario_is_read_whole(tmp_path: Path) -> None:
             ":6:11: ports[0].port: expected a whole number from 0 to 65535",
         ),
         ("name: a", "kind2: a", "ports[0]: missing key 'name': expected a text"),
-        ("unit: 2", "unit: 1", ":8:36: ports[0].devices[1].unit: port a unit 1 is there twice"),
-        ("unit: 2", "unit: 300", ":8:36: ports[0].devices[1].unit: expected a whole number from 1 to 247"),
+        ("unit: 2", "unit: 1", ":8:40: ports[0].devices[1].unit: port a unit 1 is there twice"),
+        ("unit: 2", "unit: 300", ":8:40: ports[0].devices[1].unit: expected a whole number from 1 to 247"),
         ("name: c", "name: m", ":8:16: ports[0].devices[1].name: device m is there twice"),
         ("name: c", "name: 'c 1'", "expected a name without spaces"),
         ("type: counter", "type: conter", "(did you mean 'counter'?)"),

@@ -5,8 +5,9 @@ from operator import xor
 from pathlib import Path
 
 import pytest
+from sim_client import HeldClock, RawPty, Street, running, until
+
 from hardware_sim.faults import Kind
-from sim_client import PATIENCE_S, HeldClock, RawPty, Street, running
 
 LINES = """\
 seed: 42
@@ -79,9 +80,8 @@ async def test_weather_sentences_agree_with_each_other_and_with_the_truth(tmp_pa
             wind, composite, more = [checked(await port.line()) for _ in range(3)]
         truth = named(street, "weather-1")[:3]
     assert wind[0] == "WIMWV"
-    assert wind[2::2] == ["T", "N"] + wind[6:] or wind[5] == "A"
+    assert (wind[2], wind[4], wind[5]) == ("T", "N", "A")
     assert (composite[0], len(composite)) == ("WIMDA", 21)
-    assert composite[2:21:2][:1] == ["I"]
     assert float(composite[3]) == pytest.approx(float(composite[1]) / 29.53, abs=1e-3)
     assert float(composite[17]) == pytest.approx(float(composite[19]) * 1.944, abs=0.15)
     assert [composite[index] for index in (2, 4, 6, 8, 12, 14, 16, 18, 20)] == [
@@ -219,12 +219,8 @@ async def test_a_vanished_port_has_no_name(tmp_path: Path) -> None:
     async with running(tmp_path, LINES, TickingClock()) as street:
         link = street.run_dir / "ttyDust"
         street.fault("dust-1", Kind.DISCONNECT, seconds=100)
-        async with asyncio.timeout(PATIENCE_S):
-            while link.is_symlink():
-                await asyncio.sleep(0.01)
+        await until(lambda: not link.is_symlink())
         street.simulator.clear("dust-1")
-        async with asyncio.timeout(PATIENCE_S):
-            while not link.is_symlink():
-                await asyncio.sleep(0.01)
+        await until(lambda: link.is_symlink())
         with RawPty(link) as port:
             dust_values(await port.read(32))

@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 import pytest
+
 from hardware_sim import truth
 from hardware_sim.truth import Log, Record
 

@@ -1,18 +1,19 @@
 import numpy as np
 import pytest
-from hardware_sim.waves import DailySteps, Noise, Waves, generator
-from hardware_sim.world import EPOCH_S, Lamp, Pump, World
+
+from hardware_sim.waves import DailySteps, Floats, Noise, Waves, generator
+from hardware_sim.world import EPOCH_S, Air, Corner, Lamp, Meter, Pump, Weather, World
 
 DAY = 86_400.0
 LOCAL_MIDNIGHT = 1_772_294_400.0  # 2026-03-01 00:00 at UTC+8
 
 
-def hours(values: object, start: float = LOCAL_MIDNIGHT) -> np.ndarray:
-    return start + 3600 * np.asarray(values, dtype=float)
+def hours(values: object) -> Floats:
+    return LOCAL_MIDNIGHT + 3600 * np.asarray(values, dtype=np.float64)
 
 
-def every_sense(world: World, times: np.ndarray) -> dict[str, np.ndarray]:
-    parts = {
+def every_sense(world: World, times: Floats) -> dict[str, Floats]:
+    parts: dict[str, Weather | Air | Corner | Meter | Lamp | Pump] = {
         "weather": world.weather,
         "air": world.air,
         "corner": world.corner(1),
@@ -118,7 +119,7 @@ def test_a_lamp_burns_for_as_long_as_it_was_on() -> None:
 
 
 def test_a_broken_lamp_draws_nothing_and_says_so() -> None:
-    times = EPOCH_S + 20 * 3600 + DAY * np.arange(3000)
+    times = EPOCH_S + 20 * 3600 + DAY * np.arange(3000.0)
     for number in range(3):
         sensed = World(3).lamp(number).sense(times)
         broken = sensed["fault"] == Lamp.LAMP_FAILURE
