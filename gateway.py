@@ -5,19 +5,20 @@ import importlib.metadata
 import secrets
 import signal
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 
 from contract.catalogue import decode_birth, epoch_of
 from drivers.base import BusSpec, DriverRegistry
 from drivers.registry import Registry
 from edge import cli, runtime
-from edge.birth import make_birth
+from edge.birth import alarms_of, make_birth
 from edge.books import Books, resume
 from edge.bus_task import BusRun
 from edge.clock import SystemClock, TrustedClock, ntp_source, system_source
 from edge.config import GatewayConfig
 from edge.dating import Datings, machine_boot
-from edge.health import HealthBus, OutboxFigures, health_device, system_figures
+from edge.health import HealthBus, health_scan, outbox_figures, system_figures
 from edge.outbox import Outbox
 from edge.packer import Packer
 from edge.pipeline import Pipeline
@@ -52,10 +53,10 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     """The parts of the gateway that `config` describes, wired and not yet running. Raises ConfigError."""
     file = config.file
     runs = [_bus_run(bus, registry) for bus in config.buses]
-    health = health_device([device.name for bus in config.buses for device in bus.devices], file.health.interval_s)
-    health_scans = scans_of(health)
+    asked, heard = _devices(runs, listening=False), _devices(runs, listening=True)
+    health = health_scan(asked, file.health.interval_s, heard=heard)
     sources = [(scan, not bus.listening) for bus in runs for scan in bus.scans]
-    table = StreamTable([*sources, *((scan, True) for scan in health_scans)])
+    table = StreamTable([*sources, (health, True)])
     birth = make_birth(
         file.gateway, config.buses, table.entries, software=importlib.metadata.version("weinao")
     ).encode()
@@ -65,7 +66,7 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
         max_bytes=file.outbox.max_bytes,
         min_free_bytes=file.outbox.min_free_bytes,
         state=lambda: books.state(),
-        keep_whole=lru_cache(64)(lambda of_epoch: _alarms(outbox.birth(of_epoch))),
+        keep_whole=lru_cache(64)(lambda of_epoch: alarms_of(outbox.birth(of_epoch))),
     )
     outbox.save_birth(epoch, birth)
     resumed = resume(outbox.recovery.last_state, outbox.recovery.frames, outbox.birth)
@@ -87,10 +88,10 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     )
     pipeline = Pipeline(table, clock, packer)
     health_bus = HealthBus(
-        lambda: supervisor.devices(), clock, lambda: _figures(outbox, clock), system_figures(file.outbox.directory)
+        lambda: supervisor.devices(), clock, outbox_figures(outbox, clock), system_figures(file.outbox.directory)
     )
     supervisor = Supervisor(
-        [*runs, BusRun("gateway", health_bus, health_scans)], pipeline, machine, max_backoff_s=file.backoff_max_s
+        [*runs, BusRun("gateway", health_bus, [health])], pipeline, machine, max_backoff_s=file.backoff_max_s
     )
     datings = Datings(outbox.load_note, outbox.save_note, machine_boot())
     datings.begin(boot, resumed.newest_ns)
@@ -107,16 +108,8 @@ def _bus_run(spec: BusSpec, registry: DriverRegistry) -> BusRun:
     return BusRun(spec.name, bus, scans, listening=driver.listening(spec), patient=driver.patient)
 
 
-def _alarms(birth: bytes | None) -> frozenset[int]:
-    devices = decode_birth(birth).devices if birth else ()
-    return frozenset(stream.id for device in devices for stream in device.streams if stream.alarm)
-
-
-def _figures(outbox: Outbox, clock: TrustedClock) -> OutboxFigures:
-    stats = outbox.stats()
-    now_ns = clock.stamp(clock.boottime_ns())[0]
-    age_s = 0.0 if stats.oldest_time_ns is None else max(0.0, (now_ns - stats.oldest_time_ns) / 1e9)
-    return OutboxFigures(stats.frames, stats.bytes, age_s)
+def _devices(runs: Sequence[BusRun], *, listening: bool) -> list[str]:
+    return list(dict.fromkeys(scan.device.name for bus in runs if bus.listening is listening for scan in bus.scans))
 
 
 if __name__ == "__main__":

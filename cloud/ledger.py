@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS streams (
 CREATE TABLE IF NOT EXISTS boots (
     id INTEGER PRIMARY KEY, gateway_id INTEGER NOT NULL, boot INTEGER NOT NULL, started_ns INTEGER NOT NULL,
     received TEXT NOT NULL DEFAULT '[]', rejected TEXT NOT NULL DEFAULT '[]', book BLOB,
-    pruned INTEGER NOT NULL DEFAULT 0, UNIQUE (gateway_id, boot));
+    pruned INTEGER NOT NULL DEFAULT 0, promised INTEGER NOT NULL DEFAULT 0, UNIQUE (gateway_id, boot));
 CREATE TABLE IF NOT EXISTS receipts (
     boot_id INTEGER NOT NULL, sequence INTEGER NOT NULL, time_ns INTEGER NOT NULL, book BLOB,
     PRIMARY KEY (boot_id, sequence)) WITHOUT ROWID;
@@ -157,6 +157,10 @@ class Ledger:
             self._db.execute("UPDATE gateways SET online = ? WHERE id = ?", (state.online, self._gateway(path)))
             if state.next_sequence is None:
                 return
+            self._db.execute(
+                "UPDATE boots SET promised = max(promised, ?) WHERE gateway_id = ? AND boot = ?",
+                (state.next_sequence, self._gateway(path), state.boot),
+            )
             # A will was written when the gateway connected, so it may be older than the state before it.
             self._db.execute(
                 "UPDATE gateways SET state_boot = ?1, next_sequence = ?2, oldest_sequence = ?3 WHERE id = ?4 AND "

@@ -41,7 +41,8 @@ def _gateway_view(db: sqlite3.Connection, row: Sequence[object], *, hours: bool)
     boots = [
         _boot_view(db, found, hours=hours)
         for found in db.execute(
-            "SELECT id, boot, started_ns, received, rejected, book, pruned FROM boots WHERE gateway_id = ?", (key,)
+            "SELECT id, boot, started_ns, received, rejected, book, pruned, promised FROM boots WHERE gateway_id = ?",
+            (key,),
         ).fetchall()
     ]
     return GatewayView(
@@ -57,7 +58,7 @@ def _gateway_view(db: sqlite3.Connection, row: Sequence[object], *, hours: bool)
 
 
 def _boot_view(db: sqlite3.Connection, row: Sequence[object], *, hours: bool) -> BootView:
-    (key, boot, started_ns, received_json, rejected_json, packed, pruned) = row
+    (key, boot, started_ns, received_json, rejected_json, packed, pruned, promised) = row
     received, rejected = load(str(received_json)), load(str(rejected_json))
     books = [unpack(packed)] if isinstance(packed, bytes) else []
     by_hour: dict[int, list[Book]] = {}
@@ -76,7 +77,9 @@ def _boot_view(db: sqlite3.Connection, row: Sequence[object], *, hours: bool) ->
     merged = (
         {hour: merge(of_hour) for hour, of_hour in sorted(by_hour.items(), key=lambda item: item[0])} if hours else {}
     )
-    return BootView(int(str(boot)), min(earliest), received, rejected, merge(books), merged, bool(pruned))
+    return BootView(
+        int(str(boot)), min(earliest), received, rejected, merge(books), merged, bool(pruned), int(str(promised))
+    )
 
 
 def _optional(value: object) -> int | None:

@@ -42,7 +42,10 @@ class StreamView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BootView:
-    """A boot: when its earliest frame was closed, which sequences came (rejected ones too), and its books."""
+    """A boot: when its earliest frame was closed, which sequences came (rejected ones too), and its books.
+
+    promised: the highest next_sequence that its state messages named, 0 when none came: all below were on its disk.
+    """
 
     boot: int
     started_ns: int
@@ -51,6 +54,7 @@ class BootView:
     book: Book
     hours: dict[int, Book]
     pruned: bool
+    promised: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +104,10 @@ class Row:
 
 @dataclass(slots=True)
 class GatewayRow:
-    """One gateway's frames: how many came, may still come, and will not come."""
+    """One gateway's frames: how many came, may still come, will never come, and were numbers without a frame.
+
+    After a torn tail an outbox goes on above every number that the torn bytes might have had.
+    """
 
     gateway: str
     online: bool | None
@@ -108,6 +115,7 @@ class GatewayRow:
     frames_in_flight: int
     frames_lost: int
     frames_rejected: int
+    frames_skipped: int
 
 
 @dataclass(slots=True)
@@ -126,7 +134,7 @@ class LedgerReport:
         totals["streams"] = len(self.rows)
         totals["quarantined"] = sum(sum(row.quarantined.values()) for row in self.rows)
         totals["gaps"] = sum(sum(row.gaps.values()) for row in self.rows)
-        for name in ("frames", "frames_in_flight", "frames_lost", "frames_rejected"):
+        for name in ("frames", "frames_in_flight", "frames_lost", "frames_rejected", "frames_skipped"):
             totals[name] = sum(getattr(one, name) for one in self.gateways)
         return totals
 
@@ -206,7 +214,7 @@ class Fates:
 
 def fates_of(gateway: GatewayView) -> Fates:
     """Which missing frames are in flight and which will not come."""
-    in_flight = lost = 0
+    in_flight = lost = skipped = 0
     fates: dict[int, _Fate] = {}
     outboxes = _outboxes(gateway.boots)
     for outbox in outboxes:
@@ -220,7 +228,9 @@ def fates_of(gateway: GatewayView) -> Fates:
             holes, from_here = _holes(gateway, received, ours=gateway.state_boot in ours)
         for low, high in holes:
             gone = max(0, min(high, from_here - 1) - low + 1)
-            lost += gone
+            unused = min(gone, _numbers_skipped(outbox, low, high))
+            lost += gone - unused
+            skipped += unused
             in_flight += high - low + 1 - gone
         before = from_here
         for boot in outbox:
@@ -229,8 +239,20 @@ def fates_of(gateway: GatewayView) -> Fates:
             before = max(from_here, boot.received.highest)
     frames = sum(len(boot.received) for boot in gateway.boots)
     rejected = sum(len(boot.rejected) for boot in gateway.boots)
-    row = GatewayRow(str(gateway.path), gateway.online, frames, in_flight, lost, rejected)
+    row = GatewayRow(str(gateway.path), gateway.online, frames, in_flight, lost, rejected, skipped)
     return Fates([fates.get(boot.boot, _Fate(may_come=False, rejected=False)) for boot in gateway.boots], row)
+
+
+def _numbers_skipped(outbox: list[BootView], low: int, high: int) -> int:
+    """How many of these missing numbers may never have had a frame: those between two boots that none promised.
+
+    Samples that the torn bytes held are the next boot's gap: its first frame explains the time since the last one kept.
+    """
+    before = next((boot for boot in outbox if low - 1 in boot.received), None)
+    after = next((boot for boot in outbox if high + 1 in boot.received), None)
+    if before is None or after is None or before is after:
+        return 0
+    return max(0, high - max(low, before.promised) + 1)
 
 
 def _outboxes(boots: Sequence[BootView]) -> list[list[BootView]]:

@@ -124,6 +124,8 @@ def describe(error: ValidationError, data: MarkedDict, model: type[BaseModel]) -
     """One line a problem: place, key, what was found, what was expected, the nearest known key."""
     found: list[tuple[Mark, str]] = []
     for problem in error.errors(include_url=False):
+        if problem["type"] == "too_short" and problem["input"]:
+            continue  # pydantic dropped the items that are wrong themselves: they are told on their own
         mark, steps = _locate(data, problem["loc"], on_key=problem["type"] == "extra_forbidden")
         found.append((mark, f"{mark}: {_sentence(dict(problem), steps, model)}"))
     return [line for _, line in sorted(found, key=lambda pair: pair[0])]

@@ -12,7 +12,8 @@ each size before it makes room for it.
                time base    8 bytes, signed, ns; or 6 bytes, signed, ms, where that is exact
                sequence     varint (see frame_numbers.py for varints, zigzag, and columns)
     check      2 bytes, CRC-16/CCITT, when check and body have 256 bytes or fewer together, else 4 bytes, CRC-32.
-               It is crc(header) xor crc(body as stored): the header can change without the body being read
+               It is crc(body as stored) xor crc(header) * 0x9E3779B1 modulo 2**16 or 2**32: the header can change
+               without the body being read, and damage to both cannot cancel out by standing at like places
     body       as below, or one zstd frame of it, without magic number but with its content size
 
 The body is a shape, then blocks, then blobs. The shape says which columns of integers exist and how long they are; all
@@ -89,6 +90,7 @@ _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _SHORT_BYTES = 256
 _WORTH_COMPRESSING_BYTES = 64
 _LEVEL = 3
+_SPREAD = 0x9E3779B1
 _ESTIMATED_STATUS = status(Quality.UNCERTAIN, Reason.CLOCK_ESTIMATED)
 _MAGICLESS = zstandard.FORMAT_ZSTD1_MAGICLESS
 
@@ -239,9 +241,13 @@ def _crc(data: bytes, size: int) -> int:
     return binascii.crc_hqx(data, 0xFFFF) if size == 2 else zlib.crc32(data)
 
 
+def _header_crc(header: bytes, size: int) -> int:
+    return _crc(header, size) * _SPREAD & (1 << 8 * size) - 1
+
+
 def _seal(header: bytes, body: bytes) -> bytes:
     size = _check_size(len(body) + 2)
-    check = _crc(header, size) ^ _crc(body, size)
+    check = _header_crc(header, size) ^ _crc(body, size)
     return header + check.to_bytes(size, "big") + body
 
 
@@ -250,7 +256,8 @@ def _reseal(data: bytes, end: int, header: Header) -> bytes:
     _check(header)
     size = _check_size(len(data) - end)
     renewed = _header_bytes(header, compressed=bool(data[0] & _COMPRESSED))
-    check = int.from_bytes(data[end : end + size], "big") ^ _crc(data[:end], size) ^ _crc(renewed, size)
+    check = int.from_bytes(data[end : end + size], "big")
+    check ^= _header_crc(data[:end], size) ^ _header_crc(renewed, size)
     return renewed + check.to_bytes(size, "big") + data[end + size :]
 
 
@@ -258,7 +265,7 @@ def _open(data: bytes, end: int) -> bytes:
     """The body, checked and decompressed."""
     size = _check_size(len(data) - end)
     body = data[end + size :]
-    if int.from_bytes(data[end : end + size], "big") != _crc(data[:end], size) ^ _crc(body, size):
+    if int.from_bytes(data[end : end + size], "big") != _header_crc(data[:end], size) ^ _crc(body, size):
         raise FrameError("the check does not match: the frame is damaged")
     if not data[0] & _COMPRESSED:
         return body

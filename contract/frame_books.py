@@ -132,22 +132,32 @@ class BooksReader:
         if self._books is None:
             return None
         count = self._count
-        streams = _streams_of(tables) if self._ids is None else self.data.columns(self._ids)[0] + np.arange(count)
-        _check_ids(streams)
-        if len(streams) > 1 and not (streams[1:] > streams[:-1]).all() and len(np.unique(streams)) < count:
-            raise FrameError("counters name a stream twice")
-        columns = list(self.data.columns(self._books))
-        due = np.full(count, self._due, dtype=np.int64) if self.flags & ONE_DUE else columns.pop(0)
+        columns = self.data.columns(self._books)
+        books = len(columns) - (not self.flags & UNTIL_LAST)
+        if columns[:books].size and columns[:books].min() < 0:
+            raise FrameError("counters are not negative")
+        left = list(columns)
+        streams = self._streams(tables)
+        due = np.full(count, self._due, dtype=np.int64) if self.flags & ONE_DUE else left.pop(0)
         if self.flags & NOTHING_LEFT_OUT:
             suppressed, thinned = np.zeros((2, count), dtype=np.int64)
         else:
-            suppressed, thinned = columns.pop(0), columns.pop(0)
-        if count and min(int(due.min()), int(suppressed.min()), int(thinned.min())) < 0:
-            raise FrameError("counters are not negative")
-        until = _last_times_of(tables) if self.flags & UNTIL_LAST else columns.pop(0) + self.data.time_base
+            suppressed, thinned = left.pop(0), left.pop(0)
+        until = _last_times_of(tables) if self.flags & UNTIL_LAST else left.pop(0) + self.data.time_base
         if len(until) != count:
             raise FrameError("counters of tables without times")
-        return Counters(streams.astype(np.int32), due, suppressed, thinned, until)
+        return Counters(streams, due, suppressed, thinned, until)
+
+    def _streams(self, tables: tuple[Table, ...]) -> NDArray[np.int32]:
+        if self._ids is None:
+            ids = _streams_of(tables)
+        else:
+            wide = self.data.columns(self._ids)[0] + np.arange(self._count)
+            _check_ids(wide)
+            ids = wide.astype(np.int32)
+        if not (ids[1:] > ids[:-1]).all() and len(np.unique(ids)) < len(ids):
+            raise FrameError("counters name a stream twice")
+        return ids
 
 
 def _streams_of(tables: tuple[Table, ...]) -> NDArray[np.int32]:

@@ -45,19 +45,19 @@ def scale_floats(columns: Floats, hint: NDArray[np.int8] | None) -> tuple[Ints, 
     known = hint is not None and bool(((hint >= 0) & (hint <= MAX_DECIMALS)).all())
     scales = hint.astype(np.int64) if known and hint is not None else _guess(columns)
     integers, wrong = _try(columns, scales)
-    failed = (wrong.any(axis=1)).nonzero()[0]
-    if not len(failed):
+    if not wrong.any():
         return integers, scales.astype(np.uint8), np.empty(0, dtype=np.int64)
+    failed = np.flatnonzero(wrong.any(axis=1))
     floats, limit = columns[failed], columns.shape[1] // _EXCEPTION_SHARE
     settled = _settle(floats, _guess(floats) if known else scales[failed])
     again, astray = _try(floats, settled)
-    raw = (np.count_nonzero(astray, axis=1) > limit).nonzero()[0]
+    raw = np.flatnonzero(np.count_nonzero(astray, axis=1) > limit)
     again[raw], settled[raw] = _raw(floats[raw])
     astray[raw] = False
     integers[failed] = carry_forward(again, astray)
     scales[failed] = settled
     wrong[failed] = astray
-    return integers, scales.astype(np.uint8), (wrong).nonzero()[0]
+    return integers, scales.astype(np.uint8), np.flatnonzero(wrong)
 
 
 def unscale_floats(integers: Ints, scales: Bytes) -> Floats:

@@ -5,9 +5,9 @@ It knows no schedule, no retry, no queue, no MQTT: the supervisor in edge/ owns 
 driver under the entry point group `weinao.drivers`; the object is a `Driver`.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +16,10 @@ from contract.catalogue import Grade, Site
 from contract.names import Name
 from contract.readings import GOOD, Bytes, Floats, Ints, Kind, Value
 from contract.units import Unit
+
+
+# The gateway publishes NAME.success and NAME.latency of a device and NAME.count of a stream: names are at most 64.
+DEVICE_NAME_MAX_CHARS = 56
 
 
 class Spec(BaseModel):
@@ -86,6 +90,21 @@ class DeviceSpec(Spec):
     scale: float = 1.0
     offset: float = 0.0
     streams: Sequence[StreamSpec] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_and_windows_fit(self) -> "DeviceSpec":
+        if len(self.name) > DEVICE_NAME_MAX_CHARS:
+            raise ValueError(f"name: expected at most {DEVICE_NAME_MAX_CHARS} characters, found {len(self.name)}")
+        for stream in self.streams:
+            interval_s = stream.interval_s or self.interval_s
+            if stream.aggregate and stream.aggregate.window_s < interval_s:
+                raise ValueError(
+                    f"stream {stream.name!r}: aggregate.window_s is {stream.aggregate.window_s:g}, "
+                    f"expected at least its interval of {interval_s:g} s"
+                )
+            if stream.aggregate and len(stream.name) > DEVICE_NAME_MAX_CHARS:
+                raise ValueError(f"stream {stream.name!r}: expected at most {DEVICE_NAME_MAX_CHARS} characters")
+        return self
 
 
 class BusSpec(Spec):
@@ -176,6 +195,14 @@ class PolledBus(Bus, Protocol):
         """Write one value. Raises DeviceUnavailable, or ValueError when the stream cannot be written."""
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """A bus that can say more about a sample that could not be had than its reason code does."""
+
+    def explain(self, scan: Scan) -> Mapping[str, str]:
+        """By stream name, for those that the last poll could not have: what the device said, and where."""
+
+
 class ListeningBus(Bus, Protocol):
     """A bus whose devices speak when they like."""
 
@@ -189,7 +216,6 @@ class Driver:
 
     connect: makes the bus from its spec and its scans, opening nothing. listening: connect returns a ListeningBus.
     patient: blocks come from a file or log that can wait, so the host may pause it when the outbox fills.
-    scan_ports: finds hardware of this kind for `weinao-gateway scan`, or None.
     """
 
     name: str

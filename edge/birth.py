@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from contract.catalogue import Birth, Device, Stewardship, Stream
+from contract.catalogue import Birth, Device, Stewardship, Stream, decode_birth
 from drivers.base import BusSpec, DeviceSpec
 from edge.config import GatewaySection
 from edge.streams import Entry
@@ -19,6 +19,12 @@ def make_birth(gateway: GatewaySection, buses: Sequence[BusSpec], entries: Itera
     return Birth(
         gateway=gateway.id, area=gateway.area, site=gateway.site, software=software, devices=tuple(_merged(devices))
     )
+
+
+def alarms_of(birth: bytes | None) -> frozenset[int]:
+    """The ids of a birth's alarms, which are never thinned."""
+    devices = decode_birth(birth).devices if birth else ()
+    return frozenset(stream.id for device in devices for stream in device.streams if stream.alarm)
 
 
 def _device(name: str, spec: DeviceSpec | None, streams: list[Stream]) -> Device:

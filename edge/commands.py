@@ -8,7 +8,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rich.table import Table
 from contract import local_socket
 from contract.errors import DeviceUnavailable
 from contract.readings import Quality, quality_of, reason_of
-from drivers.base import Block, Bus, BusSpec, Driver, DriverRegistry, Scan
+from drivers.base import Block, Bus, BusSpec, Driver, DriverRegistry, Explains, Scan
 from edge import config as configs
 from edge.config import GatewayConfig
 from edge.streams import scans_of
@@ -131,7 +131,7 @@ async def _probe_polled(bus: Any, scan: Scan, finding: Finding) -> None:
         finding.problems.append(str(error))
         return
     finding.round_trip_ms = round((time.perf_counter() - began_s) * 1e3, 1)
-    _note(block, finding)
+    _note(block, finding, bus.explain(scan) if isinstance(bus, Explains) else {})
 
 
 async def _probe_listening(bus: Any, scans: Sequence[Scan], findings: dict[str, Finding]) -> None:
@@ -144,7 +144,7 @@ async def _probe_listening(bus: Any, scans: Sequence[Scan], findings: dict[str, 
             async for block in bus.listen():
                 finding = findings[block.scan.device.name]
                 finding.round_trip_ms = finding.round_trip_ms or round((time.perf_counter() - began_s) * 1e3, 1)
-                _note(block, finding)
+                _note(block, finding, {})
                 silent.discard(block.scan.device.name)
                 if not silent and all(f.values >= f.streams for f in findings.values()):
                     return
@@ -161,7 +161,7 @@ def _noise(bus: Bus) -> str:
     return ": check power, wiring (A/B, TX/RX) and the port"
 
 
-def _note(block: Block, finding: Finding) -> None:
+def _note(block: Block, finding: Finding, explained: Mapping[str, str]) -> None:
     """Count what the block brought, and name what it could not bring."""
     values: list[Any] = [*block.floats.tolist(), *block.ints.tolist(), *block.texts]
     for stream, value, code in zip(block.scan.streams, values, block.status.tolist(), strict=True):
@@ -169,8 +169,8 @@ def _note(block: Block, finding: Finding) -> None:
             continue
         if quality_of(code) is Quality.MISSING:
             finding.ok = False
-            where = f" ({stream.source})" if getattr(stream, "source", None) else ""
-            finding.problems.append(f"{stream.name}{where}: {reason_of(code).name.lower().replace('_', ' ')}")
+            why = explained.get(stream.name, reason_of(code).name.lower().replace("_", " "))
+            finding.problems.append(f"{stream.name}: {why}")
         elif stream.name not in finding.samples:
             finding.values += 1
             shown = value * stream.scale + stream.offset if isinstance(value, int | float) else value

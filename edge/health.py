@@ -16,6 +16,7 @@ from contract.readings import Kind, Reason, Value, gap
 from drivers.base import Block, DeviceSpec, Scan, StreamSpec
 from edge.clock import TrustedClock
 from edge.device import DeviceHealth
+from edge.outbox import Outbox
 from edge.streams import scans_of
 
 DEVICE = "gateway"
@@ -48,15 +49,18 @@ def system_figures(directory: Path) -> Callable[[], SystemFigures]:
     return read
 
 
-def health_device(devices: Sequence[str], interval_s: float = 10.0) -> DeviceSpec:
-    """The device `gateway`: its own streams, and success and latency of each of `devices`."""
+def health_device(asked: Sequence[str], interval_s: float = 10.0, *, heard: Sequence[str] = ()) -> DeviceSpec:
+    """The device `gateway`: its own streams, the success of every device, and the latency of those that are `asked`.
+
+    heard: devices that speak when they like, so nothing is asked that could be timed.
+    """
     streams = [
         _stream("outbox.age_s", "age", "s", resolution=0.1),
         _stream("cpu.percent", "load", "%", resolution=0.1),
         _stream("clock.offset_s", "clock_offset", "s", resolution=0.001),
         _stream("clock.step", "clock_step", "s", resolution=0.001, deadband=0.0, alarm=True),
-        *(_stream(f"{name}.success", "success", "%", resolution=0.1) for name in devices),
-        *(_stream(f"{name}.latency", "latency", "ms", resolution=0.1) for name in devices),
+        *(_stream(f"{name}.success", "success", "%", resolution=0.1) for name in (*asked, *heard)),
+        *(_stream(f"{name}.latency", "latency", "ms", resolution=0.1) for name in asked),
         _stream("outbox.frames", "frames", "{count}", kind=Kind.INT),
         _stream("outbox.bytes", "bytes", "By", kind=Kind.INT),
         _stream("disk.free", "disk", "By", kind=Kind.INT),
@@ -140,7 +144,19 @@ class HealthBus:
         return figures
 
 
-def health_scan(devices: Sequence[str], interval_s: float = 10.0) -> Scan:
+def health_scan(asked: Sequence[str], interval_s: float = 10.0, *, heard: Sequence[str] = ()) -> Scan:
     """The one scan of the device `gateway`."""
-    (scan,) = scans_of(health_device(devices, interval_s))
+    (scan,) = scans_of(health_device(asked, interval_s, heard=heard))
     return scan
+
+
+def outbox_figures(outbox: Outbox, clock: TrustedClock) -> Callable[[], OutboxFigures]:
+    """Asks the outbox."""
+
+    def read() -> OutboxFigures:
+        stats = outbox.stats()
+        now_ns = clock.stamp(clock.boottime_ns())[0]
+        age_s = 0.0 if stats.oldest_time_ns is None else max(0.0, (now_ns - stats.oldest_time_ns) / 1e9)
+        return OutboxFigures(stats.frames, stats.bytes, age_s)
+
+    return read

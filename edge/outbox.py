@@ -180,17 +180,16 @@ class Outbox(KeyFiles):
     async def append(self, frames: Sequence[bytes]) -> list[int]:
         """Number the frames and make them durable; their sequences, in order. All of them or none.
 
+        An append of nothing returns when everything handed over before is done: acknowledgements noted, space freed.
         Raises OutboxFull (thinning found no room), FrameError (not a frame), Fatal (the disk fails). Cancelled, the
         frames are either on disk, whole, or not there at all.
         """
         if self._closed or self._writer.broken is not None:
             raise Fatal(str(self._writer.broken or "the outbox is closed"))
-        if not frames:
-            return []
         headers = [self._codec.peek(data) for data in frames]
         job = Append(frames, headers, None)
         size = job.bytes()
-        if self._writer.wants_state(self._queued_bytes + size):
+        if frames and self._writer.wants_state(self._queued_bytes + size):
             job.state = self._state()
         loop = asyncio.get_running_loop()
         self._queued_bytes += size

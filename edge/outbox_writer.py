@@ -131,13 +131,16 @@ class Writer:
         """Wait for jobs and do them. False after the last."""
         jobs = self._gather()
         appends = [job for job in jobs if isinstance(job, Append) and job.done.set_running_or_notify_cancel()]
-        for group, state in self._groups(appends):
+        for group, state in self._groups([job for job in appends if job.frames]):
             self._append(group, state)
         try:
             if self.broken is None:
                 self._settle(jobs)
         except OSError as error:
             self._break(error)
+        for job in appends:
+            if not job.frames:
+                job.done.set_result([])
         return None not in jobs
 
     def _gather(self) -> list[Job | None]:

@@ -8,7 +8,6 @@ from contract.frame import Counters, Frame, Gap, Header
 from contract.readings import Kind, Reason, Table
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
-BOOLEANS = st.booleans()
 NATURAL = st.integers(0, 2**63 - 1)
 NANS = [0x7FF8000000000001, 0xFFF0DEADBEEF0001 - 2**64, 0x7FF0000000000001]
 """Doubles that are not numbers, with payloads: quiet, negative, signalling."""
@@ -99,7 +98,7 @@ def any_tables(draw: st.DrawFn) -> tuple[Table, ...]:
     tables: list[Table] = []
     for _ in range(draw(st.integers(0, 4))):
         kind = draw(st.sampled_from(list(Kind)))
-        if tables and draw(BOOLEANS):
+        if len(tables) > 0 and draw(st.booleans()):
             times = tables[draw(st.integers(0, len(tables) - 1))].times
         else:
             times = draw(npst.arrays(np.int64, st.integers(0, 12), elements=draw(TIMES)))

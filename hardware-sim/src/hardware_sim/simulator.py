@@ -46,9 +46,23 @@ class Port:
     tallies: dict[str, Tally]
     line: SerialLine | None = None
     is_open: bool = False
+    stuck: bool = False
+    """Whether the last attempt to open it again failed: said once when it begins, once when it ends."""
 
     async def tend(self, now_s: float) -> None:
         """Open or close it, as its devices' faults have it. A port that cannot be opened is tried again."""
+        try:
+            await self._follow_faults(now_s)
+        except OSError as error:
+            if not self.stuck:
+                log.warning("port %s cannot come back yet: %s", self.spec.name, error)
+            self.stuck = True
+        else:
+            if self.stuck:
+                log.info("port %s is back", self.spec.name)
+            self.stuck = False
+
+    async def _follow_faults(self, now_s: float) -> None:
         down = any(faults.down(now_s) for faults in self.faults.values())
         if down == self.is_open:
             if down:
@@ -185,10 +199,7 @@ class Simulator:
         while True:
             await asyncio.sleep(TEND_S)
             for port in self.ports:
-                try:
-                    await port.tend(self._clock.elapsed_s())
-                except OSError as error:
-                    log.warning("port %s cannot come back yet: %s", port.spec.name, error)
+                await port.tend(self._clock.elapsed_s())
 
     async def _flush(self) -> None:
         while True:

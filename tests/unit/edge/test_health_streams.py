@@ -65,3 +65,9 @@ def test_backoff_doubles_to_its_limit_with_jitter_and_ends_with_an_answer() -> N
     assert health.state(61 * SECOND) is State.FAILING
     health.good(61 * SECOND)
     assert (health.state(61 * SECOND), health.resting(0), health.failures) == (State.GOOD, None, 0)
+
+
+def test_a_device_that_is_only_heard_has_no_latency_to_tell() -> None:
+    names = {stream.name for stream in health_scan(["meter"], heard=["weather"]).streams}
+    assert {"meter.success", "meter.latency", "weather.success"} <= names
+    assert "weather.latency" not in names

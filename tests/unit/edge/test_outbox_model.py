@@ -181,13 +181,10 @@ class OutboxMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_missing_and_the_budget_is_kept(self) -> None:
         if hasattr(self, "outbox"):
+            assert self.run(self.outbox.append([])) == []
             stats = self.outbox.stats()
-            assert (stats.frames - self.held(), stats.leased) == (len(self.live), len(self.leased))
+            assert (stats.frames, stats.leased) == (len(self.live), len(self.leased))
             assert bytes_on_disk(self.directory) <= MAX_BYTES
-
-    def held(self) -> int:
-        with self.outbox._index.lock:
-            return sum(segment.held for segment in self.outbox._index.segments)
 
     def teardown(self) -> None:
         try:
@@ -206,5 +203,5 @@ class OutboxMachine(RuleBasedStateMachine):
 
 TestOutboxModel = OutboxMachine.TestCase
 TestOutboxModel.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

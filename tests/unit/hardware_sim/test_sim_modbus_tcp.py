@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import math
+import socket
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -324,3 +325,18 @@ async def test_a_client_that_does_not_read_gets_nothing_into_the_truth_unserved(
         await asyncio.sleep(0.05)
         assert 0 < written < 60_000
         assert len(street.served()) < 60_000
+
+
+async def test_a_port_that_somebody_took_is_tried_until_it_is_free(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client_of(tmp_path) as (street, client):
+        port = street.port("tcp")
+        street.fault("ramp", Kind.DISCONNECT, seconds=5)
+        assert await client.ended()
+        with socket.create_server(("127.0.0.1", port)):
+            street.clock.now_s += 5
+            await until(lambda: street.simulator.ports[0].stuck)
+            await asyncio.sleep(0.15)  # several more attempts
+        await until(lambda: street.simulator.ports[0].is_open)
+    assert [record.levelname for record in caplog.records if "cannot come back" in record.message] == ["WARNING"]
