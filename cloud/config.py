@@ -46,7 +46,9 @@ class Mqtt(_Section):
     embedded: true runs a broker inside this process, for a demo; auto takes mosquitto when it is installed, as a child.
     share: collectors take turns (MQTT shared subscription); an embedded broker is subscribed to plainly.
     version: 5 lets the broker keep to `queue_frames`; auto tries it and falls back to 3 (3.1.1).
-    session_expiry_s: how long the broker keeps what came while the collector was away.
+    session_expiry_s: how long the broker keeps what came while the collector was away. Short, because mosquitto goes on
+    dealing a shared subscription's frames to the session of a dead collector, until it expires; the gateway sends those
+    again. MQTT 3.1.1 has no such limit: there the broker's own setting decides.
     plaintext: permit no TLS to another machine. keepalive_s, reconnect_max_s: as their units say.
     """
 
@@ -61,7 +63,7 @@ class Mqtt(_Section):
     password_file: Path | None = None
     keepalive_s: int = Field(30, ge=5, le=3600)
     reconnect_max_s: float = Field(30, gt=0, le=3600)
-    session_expiry_s: int = Field(3600, ge=0, le=30 * 86400)
+    session_expiry_s: int = Field(60, ge=0, le=30 * 86400)
 
     @model_validator(mode="after")
     def _safe(self) -> "Mqtt":

@@ -187,7 +187,9 @@ class Writer:
         while self.broken is None:
             data, rows = self._records(group, state)
             try:
-                self._room.make(self._growth(len(data), state), refused=refused)
+                growth = self._growth(len(data), state)
+                # Ask a disk that refused only after freeing something, even when the bytes fit a block it has.
+                self._room.make(max(growth, on_disk(len(data))) if refused else growth, refused=refused)
                 self._write(data, rows, state)
             except OutboxFull as full:
                 self._too_much(group, state, full)

@@ -100,7 +100,7 @@ class CollectorProcess:
         self.command = command
         self.config = folder / "cloud.yaml"
         self.config.write_text(
-            f"mqtt: {{port: {port}, embedded: {embedded}, reconnect_max_s: 1}}\n"
+            f"mqtt: {{port: {port}, embedded: {embedded}, reconnect_max_s: 1, session_expiry_s: 2}}\n"
             f"collector: {{name: c-{uuid.uuid4().hex[:8]}}}\n"
             "store: {kind: embedded, path: points.duckdb}\ndata: {directory: data}\n"
         )

@@ -134,6 +134,8 @@ def table(status: dict[str, Any], elapsed_s: float) -> list[str]:
         f"  {'stream':32} {'value':>14} {'unit':8} {'quality':10} {'age':>7}",
     ]
     for stream in status["streams"]:
+        if stream["device"] == "gateway":
+            continue  # its own health: `weinao-gateway status` shows it
         age = "-" if stream["age_s"] is None else f"{stream['age_s']:.1f} s"
         value = "-" if stream["value"] is None else str(stream["value"])
         name = f"{stream['device']}/{stream['stream']}"
@@ -151,7 +153,7 @@ def watch(demo: Demo, seconds: float | None) -> None:
         now_s = time.monotonic()
         if now_s - shown_s >= (1 if live else 10):
             status = ask(demo.folder / "gateway" / "status.sock", "status")
-            if status is not None:
+            if status is not None and any(stream["value"] is not None for stream in status["streams"]):
                 shown_s = now_s
                 text = "\n".join(table(status, now_s - began_s))
                 print(f"\x1b[2J\x1b[H{text}" if live else text, flush=True)
