@@ -22,6 +22,7 @@ from edge.outbox_segment import (
     Record,
     RecordType,
     file_header,
+    record,
     scan,
 )
 from edge.outbox_thinning import FrameCodec
@@ -98,11 +99,11 @@ class Recoverer:
                 [f"{path}: written in format {found.version} by a newer Weinao; this one reads {VERSION}"]
             )
         damaged = list(found.damaged)
-        torn = 0
-        if newest and damaged and damaged[-1].end == len(data) and found.version is not None:
-            torn = self._cut(path, damaged.pop())
-            data = data[: len(data) - torn]
-        rows, records = self._rows(path, data, found.records, damaged)
+        records = found.records
+        if newest and damaged and damaged[-1].end == len(data):
+            data, spent = self._cut(path, data, damaged.pop(), records[-1].sequence if records else int(path.stem))
+            records = [*records, spent]
+        rows, records = self._rows(path, data, records, damaged)
         if damaged or found.version is None:
             rows = self._repair(path, data, records, rows, damaged)
         segment = Segment(int(path.stem), path, path.stat().st_size, rows)
@@ -110,24 +111,30 @@ class Recoverer:
         segment.mark(self._journal.has(segment.sequence) | (segment.sequence <= self._last), DONE)
         self._last = max(self._last, rows[-1].sequence if rows else 0)
         self.index.segments.append(segment)
-        # A torn tail's numbers were never told to anyone, or so the disk says; none of them is ever given again.
-        above = rows[-1].sequence + 1 if rows else segment.first
-        lost = torn // RECORD_BYTES + 1 if torn else 0
-        self.recovery.next_sequence = max(self.recovery.next_sequence, above + lost, segment.first + 1)
+        highest = max(segment.first, records[-1].sequence if records else 0)
+        self.recovery.next_sequence = max(self.recovery.next_sequence, highest + 1)
         if replay:
             self._replay(data, records)
 
-    def _cut(self, path: Path, tail: Damage) -> int:
+    def _cut(self, path: Path, data: bytes, tail: Damage, last: int) -> tuple[bytes, Record]:
+        """Replace a torn tail by SPENT; what the file holds then, and that record."""
+        torn = tail.end - tail.start
+        number = last + torn // RECORD_BYTES + 1
+        spent = record(RecordType.SPENT, number, b"")
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            self._disk.truncate(descriptor, tail.start)
+            self._disk.write(descriptor, spent, tail.start)
+            self._disk.truncate(descriptor, tail.start + len(spent))
             self._disk.sync(descriptor)
+        except OSError as error:
+            # A torn tail of less than SPENT's size, and no room for SPENT: the next start finds it again.
+            if not no_room(error):
+                raise
         finally:
             os.close(descriptor)
-        torn = tail.end - tail.start
         self.recovery.torn_bytes += torn
         log.warning("%s: %d bytes of an append that was cut short are removed", path.name, torn)
-        return torn
+        return data[: tail.start] + spent, Record(RecordType.SPENT, number, tail.start + RECORD_BYTES, 0)
 
     def _rows(
         self, path: Path, data: bytes, records: list[Record], damaged: list[Damage]

@@ -19,7 +19,7 @@ A SEGMENT, all integers little-endian
         0   4   marker F5 57 4E 52
         4   4   length of the payload
         8   8   sequence number
-       16   1   type: 1 STATE, 2 FRAME
+       16   1   type: 1 STATE, 2 FRAME, 3 SPENT
        17   3   zero
        20   4   CRC-32 of the payload
        24   4   CRC-32 of bytes 0..24
@@ -28,12 +28,14 @@ A SEGMENT, all integers little-endian
     STATE: the gateway's own checkpoint, opaque here, under the number of the frame that follows. It is the first record
     of each segment, so the newest segment alone holds the last checkpoint and every frame since.
     FRAME: one frame of contract/frame.py, as it will travel, sequence number included.
+    SPENT: empty; stands where a torn tail was cut off. No number up to its own is given again, because the lost bytes
+    could have held it.
 
 INVARIANTS
  1. Sequence numbers rise through a segment and from segment to segment, and are never given twice: the newest segment
-    is never deleted, and after a torn tail counting goes on above every number that the lost bytes could have held.
- 2. A segment appears whole (written and synced under another name, then renamed), grows only at its end and only while
-    it is the newest, and never after a restart. A sealed segment changes only by being replaced whole (thinning,
+    is never deleted, and SPENT stands where the end of it was lost.
+ 2. A segment appears whole (written and synced under another name, then renamed), grows only at its end, while
+    it is the newest, and after a restart by SPENT at most. A sealed segment changes only by being replaced whole (thinning,
     dropping what is acknowledged, taking in its newer neighbour) or deleted (everything in it is acknowledged, rejected
     or in the neighbour that took it in: a frame found twice counts in the older file alone).
  3. `append` returns after fdatasync of the records, so only bytes whose append never returned can be torn.
@@ -69,6 +71,7 @@ class RecordType(IntEnum):
 
     STATE = 1
     FRAME = 2
+    SPENT = 3
 
 
 class Record(NamedTuple):
