@@ -11,6 +11,8 @@ from cloud.ledger_read import read_file
 from cloud.ledger_report import LedgerReport, Row, from_json
 from contract import local_socket
 
+PIPE_COLUMNS = 160
+
 
 def check(file: Path, config: CloudConfig) -> int:
     """Say that the config is right, and what it amounts to."""
@@ -63,7 +65,7 @@ def _print_rows(rows: list[Row]) -> None:
     with_hours = any(row.hour is not None for row in rows)
     if with_hours:
         table.add_column("hour (UTC)", no_wrap=True)
-    table.add_column("stream", overflow="fold")
+    table.add_column("stream", no_wrap=True)
     for name in ("expected", "stored"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("explained", overflow="fold")
@@ -80,7 +82,9 @@ def _print_rows(rows: list[Row]) -> None:
             str(row.unexplained),
         ]
         table.add_row(*cells, style=None if row.closes else "bold red")
-    Console(markup=False, highlight=False).print(table)
+    console = Console(markup=False, highlight=False)
+    # A pipe or a log has no width of its own; a name cut in two cannot be searched for.
+    console.print(table, width=None if console.is_terminal else PIPE_COLUMNS, crop=False)
 
 
 def _print_status(answer: dict[str, Any]) -> None:

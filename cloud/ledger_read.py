@@ -12,10 +12,12 @@ from contract.topics import GatewayPath
 
 
 def read_file(file: Path, *, stream: str | None = None, hours: bool = False) -> LedgerReport:
-    """The report of a ledger that no process may be running for; reads only. Raises FileNotFoundError."""
+    """The report of a ledger that no process may be running for; reads only. Raises FileNotFoundError, ValueError."""
     db = connect_read_only(file)
     try:
         return read_report(db, stream=stream, hours=hours)
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{file} is not a ledger that this version can read: {error}") from None
     finally:
         db.close()
 

@@ -348,7 +348,7 @@ def _assemble(
     letters = DeadLetters(directory, max_bytes // 16, disk)
     journal = Journal(directory, min(max(max_bytes // 64, _JOURNAL_BYTES[0]), _JOURNAL_BYTES[1]), disk)
     journal.load()
-    recoverer = Recoverer(directory, journal=journal, letters=letters, disk=disk, codec=codec)
+    recoverer = Recoverer(directory, journal=journal, letters=letters, disk=disk)
     recoverer.run()
     index, recovery = recoverer.index, recoverer.recovery
     done = [segment.sequence[segment.state == DONE] for segment in index.segments]

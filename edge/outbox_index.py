@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from contract.readings import Ints
 from edge.outbox_disk import on_disk
-from edge.outbox_segment import RECORD_BYTES
+from edge.outbox_segment import RECORD_BYTES, heads_at
 
 # HELD: refused or damaged, and not yet safe in the dead letters, so its segment must stay.
 PENDING, LEASED, HELD, DONE = 0, 1, 2, 3
 MAX_SEQUENCE = 2**62
 
-_PLACE = np.dtype(
+PLACE = np.dtype(
     [
         ("boot", "<u8"),
         ("time_ns", "<i8"),
@@ -34,50 +34,67 @@ _PLACE = np.dtype(
 )
 
 
-class Row(NamedTuple):
-    """One frame. `offset` and `length` are its payload's in the segment's file, bytes."""
+class Rows(NamedTuple):
+    """Frames: `sequence` int64 (n,), rising; `place` PLACE (n,), offset and length being the payload's in the file."""
 
-    sequence: int
-    boot: int
-    time_ns: int
-    epoch: int
-    offset: int
-    length: int
-    undated: bool
+    sequence: Ints
+    place: NDArray[np.void]
+
+    @classmethod
+    def of(cls, data: bytes, offsets: Iterable[int]) -> "Rows":
+        """The frames whose payloads begin at `offsets` of a segment's bytes."""
+        at = np.fromiter(offsets, dtype=np.int64)
+        return cls.read(heads_at(data, at), at)
+
+    @classmethod
+    def read(cls, heads: NDArray[np.void], offsets: Ints) -> "Rows":
+        """The frames with these record headers."""
+        place = np.empty(len(offsets), dtype=PLACE)
+        for name in ("boot", "time_ns", "epoch", "length", "undated"):
+            place[name] = heads[name]
+        place["offset"] = offsets
+        return cls(heads["sequence"].copy(), place)
+
+    def moved(self, offsets: Ints) -> "Rows":
+        """The same frames, elsewhere in the file."""
+        place = self.place.copy()
+        place["offset"] = offsets
+        return Rows(self.sequence, place)
+
+
+NO_ROWS = Rows(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=PLACE))
 
 
 class Segment:
     """One file of frames. `size`: the file's, bytes. `level`: how often it was thinned. `busy`: being rewritten."""
 
-    def __init__(self, first: int, path: Path, size: int, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, first: int, path: Path, size: int, rows: Rows = NO_ROWS) -> None:
         self.first = first
         self.path = path
         self.size = size
         self.level = 0
         self.busy = False
-        self.pending = 0
+        self.pending = len(rows.sequence)
         self.leased = 0
         self.held = 0
-        self._length = 0
-        self._sequence: Ints = np.empty(16, dtype=np.int64)
-        self._state = np.empty(16, dtype=np.uint8)
-        self._place = np.empty(16, dtype=_PLACE)
-        self.extend(rows, 0)
+        self._length = len(rows.sequence)
+        self._sequence = rows.sequence
+        self._state = np.full(self._length, PENDING, dtype=np.uint8)
+        self._place = rows.place
 
-    def extend(self, rows: Iterable[Row], grown: int) -> None:
+    def extend(self, rows: Rows, grown: int) -> None:
         """Take in frames that were appended to the file, which grew by `grown` bytes."""
-        found = list(rows)
-        old, new = self._length, self._length + len(found)
+        old, new = self._length, self._length + len(rows.sequence)
         if new > len(self._state):
-            room = max(new, 2 * len(self._state))
-            self._sequence = np.resize(self._sequence, room)
-            self._state = np.resize(self._state, room)
-            self._place = np.resize(self._place, room)
-        self._sequence[old:new] = [row.sequence for row in found]
+            spare = max(new, 2 * len(self._state), 64) - old
+            self._sequence = np.concatenate((self.sequence, np.zeros(spare, dtype=np.int64)))
+            self._state = np.concatenate((self.state, np.zeros(spare, dtype=np.uint8)))
+            self._place = np.concatenate((self.place, np.zeros(spare, dtype=PLACE)))
+        self._sequence[old:new] = rows.sequence
         self._state[old:new] = PENDING
-        self._place[old:new] = [(r.boot, r.time_ns, r.epoch, r.offset, r.length, r.undated) for r in found]
+        self._place[old:new] = rows.place
         self._length = new
-        self.pending += len(found)
+        self.pending += new - old
         self.size += grown
 
     @property

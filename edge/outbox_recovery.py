@@ -9,23 +9,27 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.errors import ConfigError, FrameError
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import ConfigError
+from contract.readings import Ints
 from edge.outbox_disk import Disk, no_room
-from edge.outbox_index import DONE, Index, Row, Segment
+from edge.outbox_index import DONE, Index, Rows, Segment
 from edge.outbox_journal import Journal
 from edge.outbox_letters import DeadLetters, Letter
 from edge.outbox_segment import (
+    FILE_BYTES,
     RECORD_BYTES,
     SUFFIX,
     VERSION,
     Damage,
-    Record,
     RecordType,
     file_header,
+    heads_at,
     record,
     scan,
 )
-from edge.outbox_thinning import FrameCodec
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +69,7 @@ def lock(directory: Path) -> int:
 class Recoverer:
     """Reads a locked directory into an index. Raises ConfigError for a newer format, OSError for a failing disk."""
 
-    def __init__(
-        self, directory: Path, *, journal: Journal, letters: DeadLetters, disk: Disk, codec: FrameCodec
-    ) -> None:
+    def __init__(self, directory: Path, *, journal: Journal, letters: DeadLetters, disk: Disk) -> None:
         self.index = Index()
         self.recovery = Recovery()
         self._last = 0
@@ -75,7 +77,6 @@ class Recoverer:
         self._journal = journal
         self._letters = letters
         self._disk = disk
-        self._codec = codec
 
     def run(self) -> None:
         """Read everything, repair what needs it, delete what is finished."""
@@ -93,31 +94,31 @@ class Recoverer:
 
     def _read(self, path: Path, *, newest: bool, replay: bool) -> None:
         data = path.read_bytes()
-        found = scan(data)
-        if found.version not in {None, VERSION}:
-            raise ConfigError(
-                [f"{path}: written in format {found.version} by a newer Weinao; this one reads {VERSION}"]
-            )
-        damaged = list(found.damaged)
-        records = found.records
+        version, heads, offsets, damaged = scan(data)
+        if version not in {None, VERSION}:
+            raise ConfigError([f"{path}: written in format {version} by a newer Weinao; this one reads {VERSION}"])
+        first = int(path.stem)
         if newest and damaged and damaged[-1].end == len(data):
-            data, spent = self._cut(path, data, damaged.pop(), records[-1].sequence if records else int(path.stem))
-            records = [*records, spent]
-        rows, records = self._rows(path, data, records, damaged)
-        if damaged or found.version is None:
-            rows = self._repair(path, data, records, rows, damaged)
-        segment = Segment(int(path.stem), path, path.stat().st_size, rows)
+            data = self._cut(path, data, damaged.pop(), int(heads["sequence"][-1]) if len(heads) else first)
+            offsets = np.append(offsets, len(data))
+            heads = heads_at(data, offsets)
+        is_frame = heads["type"] == RecordType.FRAME
+        rows = Rows.read(heads[is_frame], offsets[is_frame])
+        if damaged or version is None:
+            moved = self._repair(path, data, heads, offsets, damaged)
+            rows = rows.moved(moved[is_frame])
+        segment = Segment(first, path, path.stat().st_size, rows)
         # What an older segment has already is the leftover of two that were made one.
         segment.mark(self._journal.has(segment.sequence) | (segment.sequence <= self._last), DONE)
-        self._last = max(self._last, rows[-1].sequence if rows else 0)
+        self._last = max([self._last, *rows.sequence[-1:].tolist()])
         self.index.segments.append(segment)
-        highest = max(segment.first, records[-1].sequence if records else 0)
+        highest = max([first, *heads["sequence"][-1:].tolist()])
         self.recovery.next_sequence = max(self.recovery.next_sequence, highest + 1)
         if replay:
-            self._replay(data, records)
+            self._replay(data, heads, offsets)
 
-    def _cut(self, path: Path, data: bytes, tail: Damage, last: int) -> tuple[bytes, Record]:
-        """Replace a torn tail by SPENT; what the file holds then, and that record."""
+    def _cut(self, path: Path, data: bytes, tail: Damage, last: int) -> bytes:
+        """Replace a torn tail by SPENT; what the file holds then. `last`: the highest number before the tail."""
         torn = tail.end - tail.start
         number = last + torn // RECORD_BYTES + 1
         spent = record(RecordType.SPENT, number, b"")
@@ -134,54 +135,32 @@ class Recoverer:
             os.close(descriptor)
         self.recovery.torn_bytes += torn
         log.warning("%s: %d bytes of an append that was cut short are removed", path.name, torn)
-        return data[: tail.start] + spent, Record(RecordType.SPENT, number, tail.start + RECORD_BYTES, 0)
+        return data[: tail.start] + spent
 
-    def _rows(
-        self, path: Path, data: bytes, records: list[Record], damaged: list[Damage]
-    ) -> tuple[list[Row], list[Record]]:
-        """The frames among the records, and the records that are understood; adds the others to `damaged`."""
-        rows, sound = [], []
-        for one in records:
-            kind, sequence, offset, length = one
-            if kind == RecordType.FRAME:
-                try:
-                    header = self._codec.peek(data[offset : offset + length])
-                except FrameError as error:
-                    log.warning("%s: frame %d is not readable: %s", path.name, sequence, error)
-                    damaged.append(Damage(offset - RECORD_BYTES, offset + length))
-                    continue
-                rows.append(
-                    Row(sequence, header.boot, header.time_base_ns, header.epoch, offset, length, header.undated)
-                )
-            sound.append(one)
-        return rows, sound
-
-    def _repair(
-        self, path: Path, data: bytes, records: list[Record], rows: list[Row], damaged: list[Damage]
-    ) -> list[Row]:
-        """Move damage to the dead letters and rewrite the file without it; where the frames stand then."""
+    def _repair(self, path: Path, data: bytes, heads: NDArray[np.void], offsets: Ints, damaged: list[Damage]) -> Ints:
+        """Move damage to the dead letters and rewrite the file without it; where the payloads begin then."""
         for start, end in damaged:
             log.error("%s: %d damaged bytes at %d are moved to the dead letters", path.name, end - start, start)
             name = f"{path.stem}-at-{start:010d}"
             self._letters.add(Letter(name, None, None, f"damaged on disk, in {path.name} at {start}", data[start:end]))
         self.recovery.corrupt_records += len(damaged)
-        parts, size, moved = [file_header(int(path.stem))], len(file_header(0)), {}
-        for one in records:
-            parts.append(data[one.offset - RECORD_BYTES : one.offset + one.length])
-            moved[one.offset] = size + RECORD_BYTES
-            size += len(parts[-1])
+        ends = offsets + heads["length"]
+        parts = [data[begin:end] for begin, end in zip((offsets - RECORD_BYTES).tolist(), ends.tolist(), strict=True)]
         try:
-            self._disk.write_file(path, b"".join(parts))
+            self._disk.write_file(path, b"".join([file_header(int(path.stem)), *parts]))
         except OSError as error:
             if not no_room(error):
                 raise
             # The damage stays where it is and does no harm; the next start tries again.
-            return rows
-        return [row._replace(offset=moved[row.offset]) for row in rows]
+            return offsets
+        sizes = heads["length"].astype(np.int64) + RECORD_BYTES
+        return FILE_BYTES + RECORD_BYTES + np.cumsum(sizes) - sizes
 
-    def _replay(self, data: bytes, records: list[Record]) -> None:
+    def _replay(self, data: bytes, heads: NDArray[np.void], offsets: Ints) -> None:
         """Take the checkpoint of a segment, which replaces all before it, and the frames after it."""
-        for kind, _, offset, length in records:
+        for kind, offset, length in zip(
+            heads["type"].tolist(), offsets.tolist(), heads["length"].tolist(), strict=True
+        ):
             payload = data[offset : offset + length]
             if kind == RecordType.STATE:
                 self.recovery.last_state = payload

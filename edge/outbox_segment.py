@@ -19,11 +19,15 @@ A SEGMENT, all integers little-endian
         0   4   marker F5 57 4E 52
         4   4   length of the payload
         8   8   sequence number
-       16   1   type: 1 STATE, 2 FRAME, 3 SPENT
-       17   3   zero
-       20   4   CRC-32 of the payload
-       24   4   CRC-32 of bytes 0..24
-       28   n   payload
+       16   8   boot               \
+       24   8   time base, ns       | of the frame, so that a start reads no frame; zero in other records
+       32   4   epoch               |
+       36   1   1 when undated     /
+       37   1   type: 1 STATE, 2 FRAME, 3 SPENT
+       38   2   zero
+       40   4   CRC-32 of the payload
+       44   4   CRC-32 of bytes 0..44
+       48   n   payload
 
     STATE: the gateway's own checkpoint, opaque here, under the number of the frame that follows. It is the first record
     of each segment, so the newest segment alone holds the last checkpoint and every frame since.
@@ -34,8 +38,8 @@ A SEGMENT, all integers little-endian
 INVARIANTS
  1. Sequence numbers rise through a segment and from segment to segment, and are never given twice: the newest segment
     is never deleted, and SPENT stands where the end of it was lost.
- 2. A segment appears whole (written and synced under another name, then renamed), grows only at its end, while
-    it is the newest, and after a restart by SPENT at most. A sealed segment changes only by being replaced whole (thinning,
+ 2. A segment appears whole (written and synced under another name, then renamed), grows only at its end, while it is
+    the newest, and after a restart by SPENT at most. A sealed segment changes only by being replaced whole (thinning,
     dropping what is acknowledged, taking in its newer neighbour) or deleted (everything in it is acknowledged, rejected
     or in the neighbour that took it in: a frame found twice counts in the older file alone).
  3. `append` returns after fdatasync of the records, so only bytes whose append never returned can be torn.
@@ -48,19 +52,40 @@ READING
 """
 
 import struct
-import zlib
-from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.frame import Header
+from contract.readings import Ints
 
 MAGIC = b"WNOUTBOX"
 VERSION = 1
 MARKER = b"\xf5WNR"
 SUFFIX = ".segment"
 
+HEAD = np.dtype(
+    [
+        ("marker", "S4"),
+        ("length", "<u4"),
+        ("sequence", "<i8"),
+        ("boot", "<u8"),
+        ("time_ns", "<i8"),
+        ("epoch", "<u4"),
+        ("undated", "?"),
+        ("type", "u1"),
+        ("zero", "<u2"),
+        ("checksum", "<u4"),
+        ("head_checksum", "<u4"),
+    ]
+)
 _FILE = struct.Struct("<8sIQ")
-_RECORD = struct.Struct("<4sIQB3xI")
+_RECORD = struct.Struct("<4sIqQqI?B2xI")
+_CHAIN = struct.Struct("<4xIq21xB2xII")  # what a reader must know of each record to find and check the next
 _CRC = struct.Struct("<I")
 FILE_BYTES = _FILE.size + _CRC.size
 RECORD_BYTES = _RECORD.size + _CRC.size
@@ -74,15 +99,6 @@ class RecordType(IntEnum):
     SPENT = 3
 
 
-class Record(NamedTuple):
-    """A sound record. `offset` and `length` are those of its payload, in bytes."""
-
-    type: int
-    sequence: int
-    offset: int
-    length: int
-
-
 class Damage(NamedTuple):
     """Bytes from `start` to `end` (exclusive) that are no record."""
 
@@ -91,10 +107,14 @@ class Damage(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """A segment, read. `version` is None when the file's header itself is damaged."""
+    """A segment, read. `version` is None when the file's header itself is damaged.
+
+    heads: HEAD (n,), the sound records. offsets: int64 (n,), where their payloads begin.
+    """
 
     version: int | None
-    records: list[Record]
+    heads: NDArray[np.void]
+    offsets: Ints
     damaged: list[Damage]
 
 
@@ -106,83 +126,81 @@ def path_of(directory: Path, first: int) -> Path:
 def file_header(first: int) -> bytes:
     """The first bytes of a segment."""
     head = _FILE.pack(MAGIC, VERSION, first)
-    return head + _CRC.pack(zlib.crc32(head))
+    return head + _CRC.pack(crc32(head))
 
 
-def record(kind: RecordType, sequence: int, payload: bytes) -> bytes:
-    """One record, ready to be appended."""
-    head = _RECORD.pack(MARKER, len(payload), sequence, kind, zlib.crc32(payload))
-    return b"".join((head, _CRC.pack(zlib.crc32(head)), payload))
+def record(kind: RecordType, sequence: int, payload: bytes, of: Header | None = None) -> bytes:
+    """One record, ready to be appended. of: the header of the frame that the payload is."""
+    about = (of.boot, of.time_base_ns, of.epoch, of.undated) if of else (0, 0, 0, False)
+    head = _RECORD.pack(MARKER, len(payload), sequence, *about, kind, crc32(payload))
+    return b"".join((head, _CRC.pack(crc32(head)), payload))
 
 
 def payload_in(data: bytes, sequence: int) -> bytes | None:
     """The payload of the one record that `data` is, or None when it is not the sound record of `sequence`."""
-    found = _sound_header(data, 0)
+    found = _chain(data, 0)
     if found is None or found[1] != sequence or RECORD_BYTES + found[0] != len(data):
         return None
     payload = data[RECORD_BYTES:]
-    return payload if zlib.crc32(payload) == found[3] else None
+    return payload if crc32(payload) == found[3] else None
 
 
 def scan(data: bytes) -> Scan:
     """Every sound record of a segment's bytes, and every stretch that is none. Takes any bytes; time is linear."""
     version: int | None = None
-    start = 0
+    position = 0
     if len(data) >= FILE_BYTES and data.startswith(MAGIC):
-        _, found, _ = _FILE.unpack_from(data)
-        if zlib.crc32(data[: _FILE.size]) == _CRC.unpack_from(data, _FILE.size)[0]:
-            version, start = found, FILE_BYTES
-    records: list[Record] = []
+        _, found_version, _ = _FILE.unpack_from(data)
+        if crc32(data[: _FILE.size]) == _CRC.unpack_from(data, _FILE.size)[0]:
+            version, position = found_version, FILE_BYTES
+    offsets: list[int] = []
     damaged: list[Damage] = []
-    for piece in _pieces(data, start):
-        if isinstance(piece, Record):
-            records.append(piece)
-        elif damaged and damaged[-1].end == piece.start:
-            damaged[-1] = Damage(damaged[-1].start, piece.end)
-        else:
-            damaged.append(piece)
-    return Scan(version, records, damaged)
-
-
-def _pieces(data: bytes, position: int) -> Iterator[Record | Damage]:
     size, view, last = len(data), memoryview(data), -1
     while position < size:
-        found = _sound_header(data, position)
+        found = _chain(data, position)
         if found is None:
-            following = _next_header(data, position + 1)
-            yield Damage(position, following)
-            position = following
-            continue
-        length, sequence, kind, checksum = found
-        payload = position + RECORD_BYTES
-        end = payload + length
-        if end <= size and zlib.crc32(view[payload:end]) == checksum and sequence > last:
-            yield Record(kind, sequence, payload, length)
-            last = sequence if kind == RecordType.FRAME else last
-            position = end
+            end = _next_record(data, position + 1)
         else:
+            length, sequence, kind, checksum = found
+            payload = position + RECORD_BYTES
+            end = payload + length
+            if end <= size and sequence > last and crc32(view[payload:end]) == checksum:
+                offsets.append(payload)
+                if kind != RecordType.STATE:
+                    last = sequence
+                position = end
+                continue
             end = min(end, size)
-            yield Damage(position, end)
-            position = end
+        if damaged and damaged[-1].end == position:
+            position = damaged.pop().start
+        damaged.append(Damage(position, end))
+        position = end
+    at = np.array(offsets, dtype=np.int64)
+    return Scan(version, heads_at(data, at), at, damaged)
 
 
-def _sound_header(data: bytes, position: int) -> tuple[int, int, int, int] | None:
+def heads_at(data: bytes, offsets: Ints) -> NDArray[np.void]:
+    """HEAD (n,): the records' own headers, by where their payloads begin."""
+    every = (offsets - RECORD_BYTES)[:, None] + np.arange(RECORD_BYTES)
+    return np.frombuffer(data, dtype=np.uint8)[every].view(HEAD).reshape(len(offsets))
+
+
+def _chain(data: bytes, position: int) -> tuple[int, int, int, int] | None:
     """(length, sequence, type, payload checksum) of the record at `position`, or None when no header stands there."""
-    if position + RECORD_BYTES > len(data) or data[position : position + 4] != MARKER:
+    if not data.startswith(MARKER, position) or position + RECORD_BYTES > len(data):
         return None
-    end = position + _RECORD.size
-    if zlib.crc32(data[position:end]) != _CRC.unpack_from(data, end)[0]:
+    length, sequence, kind, checksum, check = _CHAIN.unpack_from(data, position)
+    if crc32(data[position : position + _RECORD.size]) != check:
         return None
-    _, length, sequence, kind, checksum = _RECORD.unpack_from(data, position)
     return length, sequence, kind, checksum
 
 
-def _next_header(data: bytes, position: int) -> int:
+def _next_record(data: bytes, position: int) -> int:
     """Where the next sound record header stands at or after `position`; the end of the data when none does."""
     while True:
         position = data.find(MARKER, position)
         if position < 0:
             return len(data)
-        if _sound_header(data, position) is not None:
+        if _chain(data, position) is not None:
             return position
         position += 1

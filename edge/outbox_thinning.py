@@ -26,7 +26,7 @@ import numpy as np
 from contract.errors import FrameError, OutboxFull
 from contract.frame import Frame, Header
 from edge.outbox_disk import Disk, Reserve, no_room
-from edge.outbox_index import DONE, PENDING, Index, Row, Segment
+from edge.outbox_index import DONE, PENDING, Index, Rows, Segment
 from edge.outbox_letters import DeadLetters, Letter
 from edge.outbox_segment import FILE_BYTES, RECORD_BYTES, RecordType, file_header, payload_in, record
 
@@ -68,10 +68,10 @@ class Tally:
 
 @dataclass
 class _Draft:
-    """A segment being rewritten: its bytes, where its frames will stand, its size, and the readings thinned away."""
+    """A segment being rewritten: its bytes, where its payloads will begin, its size, and the readings thinned away."""
 
     pieces: list[bytes]
-    rows: list[Row]
+    offsets: list[int]
     size: int
     taken: int
 
@@ -188,10 +188,11 @@ class Room:
                 part.busy = True
         try:
             draft = self._draft(parts, every)
-            new = Segment(parts[0].first, parts[0].path, draft.size, draft.rows)
+            data = b"".join(draft.pieces)
+            new = Segment(parts[0].first, parts[0].path, draft.size, Rows.of(data, draft.offsets))
             new.level = parts[0].level
             # A crash between the rename and the deletion leaves frames twice: recovery takes those of the older file.
-            self._disk.write_file(new.path, b"".join(draft.pieces))
+            self._disk.write_file(new.path, data)
             with self._index.lock:
                 self._index.replace(parts, new)
                 self._tally.thinned_readings += draft.taken
@@ -216,18 +217,20 @@ class Room:
                 sequences, states, places = part.sequence.copy(), part.state.copy(), part.place.copy()
             for position in np.flatnonzero(states != DONE).tolist():
                 sequence, place = int(sequences[position]), places[position]
-                row = Row(sequence, *(place[name].item() for name in Row._fields[1:]))
-                raw = data[row.offset - RECORD_BYTES : row.offset + row.length]
-                payload = payload_in(raw, sequence)
+                begin, length, epoch = int(place["offset"]) - RECORD_BYTES, int(place["length"]), int(place["epoch"])
+                whole = data[begin : begin + RECORD_BYTES + length]
+                payload = payload_in(whole, sequence)
                 if payload is None:
-                    self._bury(part, row, raw)
+                    self._bury(part, position, whole)
                     continue
                 if every is not None and states[position] == PENDING:
-                    payload, count = self._thin(payload, every, row.epoch)
-                    draft.taken += count
-                draft.rows.append(row._replace(offset=draft.size + RECORD_BYTES, length=len(payload)))
-                draft.pieces.append(record(RecordType.FRAME, sequence, payload))
-                draft.size += len(draft.pieces[-1])
+                    thinned, count = self._thin(payload, every, epoch)
+                    if count:
+                        whole = record(RecordType.FRAME, sequence, thinned, self._codec.peek(thinned))
+                        draft.taken += count
+                draft.offsets.append(draft.size + RECORD_BYTES)
+                draft.pieces.append(whole)
+                draft.size += len(whole)
         return draft
 
     def _thin(self, payload: bytes, every: int, epoch: int) -> tuple[bytes, int]:
@@ -245,12 +248,10 @@ class Room:
         counters = self._codec.decode(data).counters
         return 0 if counters is None else int(counters.thinned.sum())
 
-    def _bury(self, segment: Segment, row: Row, raw: bytes) -> None:
-        sequence = row.sequence
-        self._letters.add(Letter(f"{sequence:020d}", sequence, row.boot, "damaged on this gateway's disk", raw))
+    def _bury(self, segment: Segment, position: int, data: bytes) -> None:
+        sequence, boot = int(segment.sequence[position]), int(segment.place[position]["boot"])
+        self._letters.add(Letter(f"{sequence:020d}", sequence, boot, "damaged on this gateway's disk", data))
         with self._index.lock:
-            found = segment.position(sequence)
-            if found is not None:
-                segment.mark(found, DONE)
+            segment.mark(position, DONE)
             self._tally.corrupt_records += 1
         log.error("frame %d was damaged on disk: its bytes are in the dead letters", sequence)

@@ -18,7 +18,7 @@ import numpy as np
 from contract.errors import Fatal, OutboxFull
 from contract.frame import Header
 from edge.outbox_disk import Disk, no_room, on_disk
-from edge.outbox_index import DONE, HELD, Index, Row, Segment
+from edge.outbox_index import DONE, HELD, Index, Rows, Segment
 from edge.outbox_journal import Journal, runs
 from edge.outbox_letters import DeadLetters, Letter
 from edge.outbox_segment import FILE_BYTES, RECORD_BYTES, RecordType, file_header, path_of, record
@@ -213,25 +213,22 @@ class Writer:
             needs_state = self._active is None or (state is not None and job is group[0])
             self._append([job], (job.state or state) if needs_state else None)
 
-    def _records(self, group: list[Append], state: bytes | None) -> tuple[bytes, list[Row]]:
+    def _records(self, group: list[Append], state: bytes | None) -> tuple[bytes, Rows]:
         """The bytes to write, from sequence `next_sequence` on, and where the frames will stand."""
         sequence = self.next_sequence
         parts = [] if state is None else [file_header(sequence), record(RecordType.STATE, sequence, state)]
-        offset = sum(map(len, parts))
-        if state is None and self._active is not None:
-            offset = self._active.size
-        rows = []
+        base = self._active.size if state is None and self._active is not None else 0
+        position, offsets = sum(map(len, parts)), []
         for job in group:
             for frame, header in zip(job.frames, job.headers, strict=True):
                 payload = self._codec.with_sequence(frame, sequence)
-                parts.append(record(RecordType.FRAME, sequence, payload))
-                start, length = offset + RECORD_BYTES, len(payload)
-                rows.append(
-                    Row(sequence, header.boot, header.time_base_ns, header.epoch, start, length, header.undated)
-                )
-                offset = start + length
+                parts.append(record(RecordType.FRAME, sequence, payload, header))
+                offsets.append(position + RECORD_BYTES)
+                position += len(parts[-1])
                 sequence += 1
-        return b"".join(parts), rows
+        data = b"".join(parts)
+        rows = Rows.of(data, offsets)
+        return data, rows.moved(rows.place["offset"] + np.int64(base))
 
     def _growth(self, size: int, state: bytes | None) -> int:
         """What writing `size` bytes will take of the disk."""
@@ -239,7 +236,7 @@ class Writer:
             return on_disk(size)
         return on_disk(self._active.size + size) - on_disk(self._active.size)
 
-    def _write(self, data: bytes, rows: list[Row], state: bytes | None) -> None:
+    def _write(self, data: bytes, rows: Rows, state: bytes | None) -> None:
         """Durably at the active segment's end, or as a new segment. After an OSError nothing of it is there."""
         if state is not None:
             self._rotate(data, rows)
@@ -256,7 +253,7 @@ class Writer:
         with self._index.lock:
             active.extend(rows, len(data))
 
-    def _rotate(self, data: bytes, rows: list[Row]) -> None:
+    def _rotate(self, data: bytes, rows: Rows) -> None:
         path = path_of(self._directory, self.next_sequence)
         if self._index.segments and self._index.segments[-1].first >= self.next_sequence:
             raise RuntimeError(f"{path.name} exists already")
@@ -277,13 +274,14 @@ class Writer:
         with self._index.lock:
             self._index.segments.append(self._active)
 
-    def _deliver(self, group: list[Append], rows: list[Row]) -> None:
-        self.next_sequence += len(rows)
+    def _deliver(self, group: list[Append], rows: Rows) -> None:
+        count = len(rows.sequence)
+        self.next_sequence += count
         with self._index.lock:
-            self._tally.appended += len(rows)
-        sequences = iter(rows)
+            self._tally.appended += count
+        sequences = iter(rows.sequence.tolist())
         for job in group:
-            job.done.set_result([next(sequences).sequence for _ in job.frames])
+            job.done.set_result([next(sequences) for _ in job.frames])
 
     def _settle(self, jobs: list[Job | None]) -> None:
         """Everything that is no append: less urgent, and no one waits for it."""

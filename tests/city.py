@@ -102,7 +102,8 @@ class Verdict:
         return (
             f"served {self.served}, stored {self.stored}, lost {self.missing}, twice {self.twice}, "
             f"foreign {self.foreign}, while the gateway was dead {self.excused}; "
-            f"ledger expected {totals.get('expected')}, unexplained {totals.get('unexplained')}, in flight {totals.get('in_flight')}"
+            f"ledger expected {totals.get('expected')}, unexplained {totals.get('unexplained')}, "
+            f"in flight {totals.get('in_flight')}"
         )
 
 

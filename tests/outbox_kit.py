@@ -1,6 +1,7 @@
 """What the outbox's suites share: frames with honest books, a disk of any size, and ways to look at what is left."""
 
 import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,10 @@ class SmallDisk(Disk):
 
     def write(self, descriptor: int, data: bytes, offset: int) -> None:
         """As on the real disk: what fits is written, then the error comes."""
-        left = len(data) if self.capacity is None else max(self.capacity - self.used(), 0)
+        left = len(data)
+        if self.capacity is not None:
+            there = max(os.fstat(descriptor).st_size - offset, 0)
+            left = min(there + max(self.capacity - self.used(), 0), len(data))
         super().write(descriptor, data[:left], offset)
         if left < len(data):
             raise OSError(errno.ENOSPC, "no space left on device")

@@ -29,8 +29,12 @@ def segment(payloads: list[bytes]) -> tuple[bytes, list[int]]:
 
 
 def frames(data: bytes) -> dict[int, bytes]:
-    found = scan(data).records
-    return {one.sequence: data[one.offset : one.offset + one.length] for one in found if one.type == RecordType.FRAME}
+    found = scan(data)
+    return {
+        int(head["sequence"]): data[offset : offset + int(head["length"])]
+        for head, offset in zip(found.heads, found.offsets.tolist(), strict=True)
+        if head["type"] == RecordType.FRAME
+    }
 
 
 @given(PAYLOADS)
@@ -44,7 +48,7 @@ def test_what_was_written_is_read(payloads: list[bytes]) -> None:
 @given(st.binary(max_size=400))
 def test_any_bytes_are_records_and_damage_without_a_gap(data: bytes) -> None:
     found = scan(data)
-    covered = sum(one.length + RECORD_BYTES for one in found.records) + sum(d.end - d.start for d in found.damaged)
+    covered = int((found.heads["length"] + RECORD_BYTES).sum()) + sum(d.end - d.start for d in found.damaged)
     assert covered == len(data) - (FILE_BYTES if found.version is not None else 0)
 
 
