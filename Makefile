@@ -26,7 +26,7 @@ bench: .venv/.ready
 	@sh .ci/venv.sh
 	@touch $@
 
-# Pins names, versions and hashes; never a download address.
+# Pins names, versions and hashes, never a download address. Needs uv (pip install uv).
 lock: .venv/.ready
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --all-extras pyproject.toml hardware-sim/pyproject.toml -o requirements-dev.txt

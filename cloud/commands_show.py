@@ -82,9 +82,9 @@ def _print_rows(rows: list[Row]) -> None:
             str(row.unexplained),
         ]
         table.add_row(*cells, style=None if row.closes else "bold red")
-    console = Console(markup=False, highlight=False)
     # A pipe or a log has no width of its own; a name cut in two cannot be searched for.
-    console.print(table, width=None if console.is_terminal else PIPE_COLUMNS, crop=False)
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    Console(markup=False, highlight=False, width=width).print(table)
 
 
 def _print_status(answer: dict[str, Any]) -> None:

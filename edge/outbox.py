@@ -107,13 +107,12 @@ class Outbox(KeyFiles):
         codec: FrameCodec,
         disk: Disk,
     ) -> None:
-        super().__init__(directory, disk, self.epochs)
+        super().__init__(directory, disk, parts.index)
         self.recovery = parts.recovery
         self._max_bytes = max_bytes
         self._state = state
         self._codec = codec
         self._parts = parts
-        self._index = parts.index
         self._writer = parts.writer
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
@@ -299,11 +298,6 @@ class Outbox(KeyFiles):
         await self._arrived.wait()
         self._arrived.clear()
 
-    def epochs(self) -> set[int]:
-        """The catalogues that waiting frames refer to."""
-        with self._index.lock:
-            return self._index.epochs()
-
     async def close(self) -> None:
         """Finish what was handed over, then let go of the directory. Repeating it does nothing."""
         if self._closed:
@@ -348,12 +342,13 @@ def _assemble(
     letters = DeadLetters(directory, max_bytes // 16, disk)
     journal = Journal(directory, min(max(max_bytes // 64, _JOURNAL_BYTES[0]), _JOURNAL_BYTES[1]), disk)
     journal.load()
+    reserve = Reserve(directory, segment_bytes, disk)
+    reserve.release()  # repairing what a crash left needs a little room, also on a full disk
     recoverer = Recoverer(directory, journal=journal, letters=letters, disk=disk)
     recoverer.run()
     index, recovery = recoverer.index, recoverer.recovery
     done = [segment.sequence[segment.state == DONE] for segment in index.segments]
     journal.rewrite(runs(np.concatenate(done)) if done else [])
-    reserve = Reserve(directory, segment_bytes, disk)
     reserve.establish()
     tally = Tally(torn_bytes=recovery.torn_bytes, corrupt_records=recovery.corrupt_records)
     room = Room(

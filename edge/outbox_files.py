@@ -4,10 +4,10 @@ Each is replaced whole: written under another name, synced, renamed, the folder 
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from edge.outbox_disk import Disk
+from edge.outbox_index import Index
 
 _NOTE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -15,11 +15,11 @@ _NOTE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 class KeyFiles:
     """The part of the outbox that keeps births by epoch and notes by name. Blocks for two syncs when it saves."""
 
-    def __init__(self, directory: Path, disk: Disk, epochs_in_use: Callable[[], set[int]]) -> None:
+    def __init__(self, directory: Path, disk: Disk, index: Index) -> None:
         self._births = directory / "births"
         self._notes = directory / "notes"
         self._files_disk = disk
-        self._epochs_in_use = epochs_in_use
+        self._index = index
         for folder in (self._births, self._notes):
             folder.mkdir(mode=0o700, exist_ok=True)
             for passing in folder.glob("*.new"):
@@ -31,10 +31,15 @@ class KeyFiles:
         path = self._birth_path(epoch)
         if self.birth(epoch) != data:
             self._files_disk.write_file(path, data)
-        needed = {self._birth_path(used).name for used in self._epochs_in_use()} | {path.name}
+        needed = {self._birth_path(used).name for used in self.epochs()} | {path.name}
         for found in self._births.iterdir():
             if found.name not in needed:
                 self._files_disk.remove(found)
+
+    def epochs(self) -> set[int]:
+        """The catalogues that waiting frames refer to."""
+        with self._index.lock:
+            return self._index.epochs()
 
     def birth(self, epoch: int) -> bytes | None:
         """The catalogue of this epoch, or None."""

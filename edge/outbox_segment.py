@@ -182,7 +182,8 @@ def scan(data: bytes) -> Scan:
 def heads_at(data: bytes, offsets: Ints) -> NDArray[np.void]:
     """HEAD (n,): the records' own headers, by where their payloads begin."""
     every = (offsets - RECORD_BYTES)[:, None] + np.arange(RECORD_BYTES)
-    return np.frombuffer(data, dtype=np.uint8)[every].view(HEAD).reshape(len(offsets))
+    heads: NDArray[np.void] = np.frombuffer(data, dtype=np.uint8)[every].view(HEAD)
+    return heads.reshape(len(offsets))
 
 
 def _chain(data: bytes, position: int) -> tuple[int, int, int, int] | None:

@@ -94,6 +94,7 @@ class Writer:
         self._segment_bytes = segment_bytes
         self._active: Segment | None = None
         self._descriptor = -1
+        self._in_hand: list[Append] = []
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="outbox-writer", daemon=True)
 
@@ -116,12 +117,14 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
+        orderly = False
         try:
             while self._turn():
                 pass
+            orderly = True
         finally:
             if self.broken is None:
-                self.broken = Fatal("the outbox is closed")
+                self.broken = Fatal("the outbox is closed" if orderly else "the outbox's writer died of a defect")
             self._fail_rest()
             if self._descriptor >= 0:
                 os.close(self._descriptor)
@@ -131,6 +134,7 @@ class Writer:
         """Wait for jobs and do them. False after the last."""
         jobs = self._gather()
         appends = [job for job in jobs if isinstance(job, Append) and job.done.set_running_or_notify_cancel()]
+        self._in_hand = appends
         for group, state in self._groups([job for job in appends if job.frames]):
             self._append(group, state)
         try:
@@ -156,6 +160,10 @@ class Writer:
         return jobs
 
     def _fail_rest(self) -> None:
+        """Nobody may wait for ever for a thread that has ended."""
+        for left in self._in_hand:
+            if not left.done.done():
+                left.done.set_exception(self.broken)
         try:
             while True:
                 job = self._queue.get_nowait()

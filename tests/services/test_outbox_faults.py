@@ -186,8 +186,8 @@ async def test_a_long_queue_opens_in_under_a_second(tmp_path: Path, frames: int,
         pending.append(outbox.recovery.pending)
         await outbox.close()
     print(
-        f"\n{frames * rows * streams} readings in {frames} frames, {size / 1e6:.1f} MB: open {min(took_s) * 1e3:.0f} ms, "
-        f"reading the bytes alone {min(read_s) * 1e3:.1f} ms"
+        f"\n{frames * rows * streams} readings in {frames} frames, {size / 1e6:.1f} MB: "
+        f"open {min(took_s) * 1e3:.0f} ms, reading the bytes alone {min(read_s) * 1e3:.1f} ms"
     )
     assert pending == [frames] * 3
     assert min(took_s) < 1.0

@@ -3,16 +3,20 @@
 import asyncio
 import json
 import os
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import pytest
+from blockbuster import blockbuster_ctx
 from outbox_kit import ALARM, SmallDisk, books, bytes_on_disk, make_frame, waiting
 
 from contract import frame
 from contract.errors import ConfigError, Fatal, FrameError, OutboxFull
 from edge.outbox import Outbox
 from edge.outbox_disk import Disk
+from edge.outbox_segment import FILE_BYTES
 
 MIB = 1024 * 1024
 
@@ -195,9 +199,6 @@ def test_a_directory_that_cannot_be_used_is_a_configuration_error(tmp_path: Path
 
 
 async def test_a_newer_format_is_refused_and_not_touched(tmp_path: Path) -> None:
-    import struct
-    import zlib
-
     head = struct.pack("<8sIQ", b"WNOUTBOX", 2, 1)
     path = tmp_path / f"{1:020d}.segment"
     path.write_bytes(head + struct.pack("<I", zlib.crc32(head)) + b"future")
@@ -227,7 +228,9 @@ async def test_the_budget_is_kept_by_thinning_and_every_reading_is_accounted_for
     assert sorted(found) == list(range(1, 151))
     assert all(kept + thinned == 1600 and alarms == 2 for kept, alarms, thinned in found.values())
     assert found[150] == (1600, 2, 0)
-    assert found[1][0] < found[100][0]
+    resolution = [kept for kept, _, _ in found.values()]
+    assert resolution == sorted(resolution), "the older, the coarser"
+    assert resolution[0] * 4 <= resolution[-1]
     stats = outbox.stats()
     assert stats.thinned_readings == sum(thinned for _, _, thinned in found.values()) > 0
     assert stats.full
@@ -389,6 +392,54 @@ async def test_a_frame_that_rots_while_waiting_is_buried_and_the_others_go_on(tm
     assert sorted(waiting(outbox)) == [1, 2]
     await outbox.close()
     assert (outbox.stats().corrupt_records, outbox.stats().dead_letters, outbox.stats().frames) == (1, 1, 2)
+
+
+async def test_two_segments_made_one_by_a_process_killed_before_it_deleted_the_second(tmp_path: Path) -> None:
+    outbox = opened(tmp_path, segment_bytes=16 * 1024)
+    for number in range(12):
+        await outbox.append([make_frame(number, rows=100, noisy=True)])
+    await outbox.close()
+    older, newer = sorted(tmp_path.glob("*.segment"))[:2]
+    older.write_bytes(older.read_bytes() + newer.read_bytes()[FILE_BYTES:])
+    outbox = opened(tmp_path)
+    assert (outbox.recovery.pending, outbox.stats().frames) == (12, 12)
+    assert sorted(waiting(outbox)) == list(range(1, 13))
+    assert not newer.exists()
+    assert outbox.commit(7, [(1, 12)]) == 12
+    await outbox.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_defect_in_the_writer_thread_is_fatal_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+    def defective(_epoch: int) -> frozenset[int]:
+        raise ZeroDivisionError
+
+    outbox = Outbox.open(tmp_path, max_bytes=512 * 1024, min_free_bytes=0, state=lambda: b"books", keep_whole=defective)
+    appends = asyncio.gather(*(outbox.append([make_frame(number, rows=400, noisy=True)]) for number in range(200)))
+    with pytest.raises(Fatal, match="defect"):
+        await asyncio.wait_for(appends, 20)
+    promised = outbox.stats().appended
+    await outbox.close()
+    outbox = opened(tmp_path)
+    assert len(waiting(outbox)) >= promised
+    await outbox.close()
+
+
+async def test_nothing_on_the_event_loop_waits_for_the_disk(tmp_path: Path) -> None:
+    outbox = opened(tmp_path, max_bytes=512 * 1024)
+    frames = [make_frame(number, rows=200, noisy=True) for number in range(80)]
+    with blockbuster_ctx():
+        for data in frames:
+            [sequence] = await outbox.append([data])
+            assert outbox.lease(newest=True)
+            if sequence % 2:
+                outbox.commit(7, [(sequence, sequence)])
+            elif sequence % 3:
+                outbox.reject(7, sequence, "no")
+            else:
+                outbox.release(sequence)
+            outbox.stats()
+    await outbox.close()
 
 
 async def test_a_cancelled_append_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from outbox_kit import ALARM, STREAMS, SmallDisk, books, bytes_on_disk, make_frame, waiting
@@ -33,7 +33,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        logging.getLogger("edge").setLevel(logging.CRITICAL)
+        logging.getLogger("edge.outbox").setLevel(logging.CRITICAL)  # thousands of full disks; teardown speaks again
         self.loop = asyncio.new_event_loop()
         self.directory = Path(tempfile.mkdtemp(prefix="outbox-"))
         self.disk = SmallDisk(self.directory)
@@ -135,8 +135,9 @@ class OutboxMachine(RuleBasedStateMachine):
         tight = self.tight
         self.close()
         self.open()
-        assert (self.outbox.recovery.torn_bytes, self.outbox.recovery.corrupt_records) == (0, 0)
         self.forget(allowed=tight)
+        # A disk so full that a tail could not be cut off leaves it to the next start.
+        assert tight or (self.outbox.recovery.torn_bytes, self.outbox.recovery.corrupt_records) == (0, 0)
 
     @rule(keep=st.floats(0.01, 0.99), seed=st.integers(0, 99), forgotten=st.booleans())
     def crash(self, keep: float, seed: int, forgotten: bool) -> None:  # noqa: FBT001 - hypothesis passes by name
@@ -156,7 +157,7 @@ class OutboxMachine(RuleBasedStateMachine):
         if forgotten:
             journal.write_bytes(journal.read_bytes()[: random.Random(seed).randrange(journal.stat().st_size + 1)])
         self.open()
-        assert (self.outbox.recovery.torn_bytes, self.outbox.recovery.corrupt_records) == (torn, 0)
+        assert tight or (self.outbox.recovery.torn_bytes, self.outbox.recovery.corrupt_records) == (torn, 0)
         self.forget(allowed=forgotten or tight)
 
     def forget(self, *, allowed: bool) -> None:
@@ -210,6 +211,7 @@ class OutboxMachine(RuleBasedStateMachine):
                     self.accounted(sequence, data)
                 self.close()
         finally:
+            logging.getLogger("edge.outbox").setLevel(logging.NOTSET)
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
             shutil.rmtree(self.directory)
@@ -217,5 +219,9 @@ class OutboxMachine(RuleBasedStateMachine):
 
 TestOutboxModel = OutboxMachine.TestCase
 TestOutboxModel.settings = settings(
-    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failing run prints its steps; shrinking takes minutes
 )

@@ -4,7 +4,9 @@ import time
 
 from hypothesis import given
 from hypothesis import strategies as st
+from outbox_kit import START_NS
 
+from contract.frame import Header
 from edge.outbox_segment import (
     FILE_BYTES,
     MARKER,
@@ -16,6 +18,13 @@ from edge.outbox_segment import (
     scan,
 )
 
+# A segment of format 1 with one record of each type. Every later version must read it.
+GOLDEN = bytes.fromhex(
+    "574e4f5554424f580100000001000000000000007bad2f7df5574e520500000001000000000000000000000000000000"
+    "00000000000000000000000000010000922a1b4a2bccd92b626f6f6b73f5574e52050000000100000000000000070000"
+    "00000000000000f323845bd7180900000001020000cd3cf8b51c4e039b6672616d65f5574e5200000000050000000000"
+    "00000000000000000000000000000000000000000000000300000000000000dd7fe6"
+)
 PAYLOADS = st.lists(st.binary(max_size=60), min_size=1, max_size=8)
 
 
@@ -35,6 +44,18 @@ def frames(data: bytes) -> dict[int, bytes]:
         for head, offset in zip(found.heads, found.offsets.tolist(), strict=True)
         if head["type"] == RecordType.FRAME
     }
+
+
+def test_the_format_on_disk_does_not_change() -> None:
+    found = scan(GOLDEN)
+    assert (found.version, found.damaged) == (1, [])
+    assert found.heads["type"].tolist() == [RecordType.STATE, RecordType.FRAME, RecordType.SPENT]
+    assert found.heads["sequence"].tolist() == [1, 1, 5]
+    [head] = found.heads[1:2]
+    assert (head["boot"], head["time_ns"], head["epoch"], head["undated"]) == (7, START_NS, 9, True)
+    made = file_header(1) + record(RecordType.STATE, 1, b"books")
+    made += record(RecordType.FRAME, 1, b"frame", Header(7, 1, 9, START_NS, undated=True))
+    assert made + record(RecordType.SPENT, 5, b"") == GOLDEN
 
 
 @given(PAYLOADS)
