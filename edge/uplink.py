@@ -6,32 +6,46 @@ is not acknowledged in time is sent again, ever less often; after a reconnect ev
 collector recognises what it has, so sending twice is harmless.
 
 Order: live frames first, newest before older, so that the city sees the present; then the backlog, oldest first, at a
-bounded rate and never more than three quarters of the window.
+bounded rate and never more than three quarters of the window. A frame is live while it is the newest or was taken in
+the last ten seconds of this connection.
 """
 
 import asyncio
 import json
 import logging
-import random
 import ssl
 import time
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import aiomqtt
 
 from contract import ack as acks
-from contract.errors import FrameError
+from contract.errors import ConfigError, FrameError
 from contract.frame import redate
 from contract.topics import GatewayPath, TopicKind
 from edge.config import MqttSection, PublishSection
 from edge.dating import Datings
+from edge.flights import Backoff, Flights, merged
 from edge.outbox import Leased, Outbox
 
 log = logging.getLogger(__name__)
 
-RETRY_MAX_S = 60.0
 STATE_INTERVAL_S = 15.0
 TICK_S = 0.25
+LIVE_S = 10.0
+STEADY_S = 10.0
+FAREWELL_S = 2.0
+# A frame that the broker does not confirm for so long is stuck in a dead connection, however slow the line.
+PUBACK_S = 120.0
+# More than any window: no collector sends it, so looking each range up would only serve who wants to keep us busy.
+MAX_RANGES = 4096
+MAX_REASON_CHARS = 500
+_SUBSCRIPTION_REFUSED = 0x80
+
+# Each of these means: no connection now. Files of the configuration are read at every attempt, so they may be renewed.
+_Lost = (aiomqtt.MqttError, OSError, ConfigError)
 
 
 @dataclass(slots=True)
@@ -40,7 +54,8 @@ class UplinkStats:
 
     connected: bool = False
     since_s: float = field(default_factory=time.monotonic)
-    reconnects: int = 0
+    connections: int = 0
+    failures: int = 0
     frames_sent: int = 0
     bytes_sent: int = 0
     retransmitted: int = 0
@@ -49,13 +64,6 @@ class UplinkStats:
     bad_acks: int = 0
     last_ack_s: float | None = None
     last_error: str = ""
-
-
-@dataclass(slots=True)
-class _Flight:
-    """One frame under way."""
-
-    deadline_s: float
 
 
 class Uplink:
@@ -76,53 +84,64 @@ class Uplink:
         self._path = path
         self._outbox = outbox
         self._mqtt = mqtt
-        self._publish = publish
+        self._backlog_bytes_per_s = publish.backlog_bytes_per_s
+        self._window = publish.window_frames
         self._boot = boot
         self._epoch = epoch
         self._datings = datings
-        self._flights: dict[int, _Flight] = {}
-        self._attempts: dict[int, int] = {}
+        self._flights = Flights(publish.window_frames, publish.ack_timeout_s)
         self._wake = asyncio.Event()
-        self._live_from = 0
+        self._ages: deque[int] = deque(maxlen=round(LIVE_S / TICK_S))
+        self._live_waits = True
+        self._births_told: dict[int, float] = {}
         self._tokens = 0.0
         self._refilled_s = time.monotonic()
         self._complained = False
+        self._bad_ack_told = False
 
     async def run(self) -> None:
-        """Connect, work, and connect again with jittered backoff, until cancelled."""
-        wait_s = 0.5
+        """Connect, work, and connect again with jittered backoff, until cancelled. Raises Fatal when the disk fails.
+
+        Cancelled while connected, it tells the city that this gateway stops on purpose; best effort, two seconds.
+        """
+        backoff = Backoff(self._mqtt.reconnect_max_s)
         while True:
-            began_s = time.monotonic()
             try:
                 await self._session()
-            except* (aiomqtt.MqttError, OSError) as group:
-                self._lost(_first(group))
-            if time.monotonic() - began_s > 10:
-                wait_s = 0.5
-            # Full jitter: a thousand gateways that lost one broker must not come back in one second.
-            await asyncio.sleep(random.uniform(0.1, wait_s))  # noqa: S311 - jitter, not a secret
-            wait_s = min(wait_s * 2, self._mqtt.reconnect_max_s)
+            except _Lost as error:
+                self._lost(error)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # The connection broke while we were told to stop, and its error came instead of the cancellation.
+                raise asyncio.CancelledError
+            if self.stats.connected and time.monotonic() - self.stats.since_s >= STEADY_S:
+                backoff.reset()
+            self.stats.connected = False
+            self.stats.since_s = time.monotonic()
+            await asyncio.sleep(backoff.next_s())
 
-    async def announce_stop(self) -> None:
-        """Tell the city that this gateway stops on purpose; best effort, at most two seconds."""
+    async def _session(self) -> None:
+        """One connection, from first to last. Raises what ended it, single, never as a group."""
         try:
-            async with asyncio.timeout(2), self._client() as client:
-                await self._publish_state(client, online=False)
-        except (aiomqtt.MqttError, OSError, TimeoutError):
-            log.info("the broker could not be told that this gateway stops")
+            async with await self._client() as client:
+                try:
+                    await self._work(client)
+                except asyncio.CancelledError:
+                    await self._farewell(client)
+                    raise
+        except BaseExceptionGroup as group:
+            raise _worst(group) from group
+        finally:
+            self._flights.clear()
+            self._outbox.release_all()
 
-    def _client(self) -> aiomqtt.Client:
-        tls = None
-        if self._mqtt.tls:
-            tls = ssl.create_default_context(cafile=str(self._mqtt.tls.ca))
-            if self._mqtt.tls.cert and self._mqtt.tls.key:
-                tls.load_cert_chain(self._mqtt.tls.cert, self._mqtt.tls.key)
+    async def _client(self) -> aiomqtt.Client:
+        password, tls = await asyncio.to_thread(self._secrets)
         will = json.dumps({"online": False, "boot": self._boot}).encode()
         client = aiomqtt.Client(
             self._mqtt.host,
             self._mqtt.port,
             username=self._mqtt.username,
-            password=self._mqtt.read_password(),
+            password=password,
             identifier=f"gateway-{self._path.gateway}",
             will=aiomqtt.Will(self._path.topic(TopicKind.STATE), will, qos=1, retain=True),
             clean_session=True,
@@ -130,36 +149,52 @@ class Uplink:
             tls_context=tls,
             timeout=max(10.0, float(self._mqtt.keepalive_s)),
             max_queued_incoming_messages=1000,
-            max_inflight_messages=self._publish.window_frames + 4,
+            max_inflight_messages=self._window + 4,
         )
-        client.pending_calls_threshold = self._publish.window_frames + 8
+        client.pending_calls_threshold = self._window + 8
         return client
 
-    async def _session(self) -> None:
-        async with self._client() as client:
-            await client.subscribe(self._path.topic(TopicKind.ACK), qos=1)
-            for epoch in self._outbox.epochs() - {self._epoch}:
-                await self._publish_birth(client, epoch)
-            await self._publish_birth(client, self._epoch)
-            await self._publish_state(client, online=True)
-            self._found()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._receive(client), name="uplink-receive")
-                    group.create_task(self._send(client, group), name="uplink-send")
-                    group.create_task(self._tick(client), name="uplink-tick")
-                    group.create_task(self._watch(), name="uplink-watch")
-            finally:
-                self.stats.connected = False
-                self._flights.clear()
-                self._attempts.clear()
-                self._outbox.release_all()
+    def _secrets(self) -> tuple[str | None, ssl.SSLContext | None]:
+        """The password and the certificates as their files are now. Raises ConfigError, OSError."""
+        tls = self._mqtt.tls
+        return self._mqtt.read_password(), None if tls is None else tls.context()
 
-    async def _publish_birth(self, client: aiomqtt.Client, epoch: int) -> None:
-        """Only the catalogue in force is retained; an older one is told once, for the frames that still refer to it."""
+    async def _work(self, client: aiomqtt.Client) -> None:
+        topic = self._path.topic(TopicKind.ACK)
+        answers = await client.subscribe(topic, qos=1)
+        if any((answer if isinstance(answer, int) else answer.value) >= _SUBSCRIPTION_REFUSED for answer in answers):
+            raise aiomqtt.MqttError(f"the broker refuses the subscription to {topic}: check its access rules")
+        self._births_told.clear()
+        for epoch in self._outbox.epochs() - {self._epoch}:
+            await self._publish_birth(client, epoch)
+        await self._publish_birth(client, self._epoch)
+        await self._publish_state(client, online=True)
+        self._found()
+        self._ages.clear()
+        self._ages.append(self._outbox.next_sequence - 1)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._receive(client), name="uplink-receive")
+            group.create_task(self._send(client, group), name="uplink-send")
+            group.create_task(self._tick(), name="uplink-tick")
+            group.create_task(self._tell(client), name="uplink-tell")
+            group.create_task(self._watch(), name="uplink-watch")
+
+    async def _farewell(self, client: aiomqtt.Client) -> None:
+        client.timeout = FAREWELL_S
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                await self._publish_state(client, online=False)
+        except (aiomqtt.MqttError, TimeoutError):
+            log.info("the broker could not be told that this gateway stops; its will says so later")
+
+    async def _publish_birth(self, client: aiomqtt.Client, epoch: int) -> bool:
+        """Whether there is one. Only the catalogue in force is retained; an older one is told once, for its frames."""
         data = self._outbox.birth(epoch)
-        if data is not None:
-            await client.publish(self._path.topic(TopicKind.BIRTH), data, qos=1, retain=epoch == self._epoch)
+        if data is None:
+            return False
+        retain = epoch == self._epoch
+        await client.publish(self._path.topic(TopicKind.BIRTH), data, qos=1, retain=retain, timeout=PUBACK_S)
+        return True
 
     async def _publish_state(self, client: aiomqtt.Client, *, online: bool) -> None:
         state = {
@@ -168,123 +203,172 @@ class Uplink:
             "next_sequence": self._outbox.next_sequence,
             "oldest_sequence": self._outbox.oldest_sequence,
         }
-        await client.publish(self._path.topic(TopicKind.STATE), json.dumps(state).encode(), qos=1, retain=True)
+        data = json.dumps(state).encode()
+        await client.publish(self._path.topic(TopicKind.STATE), data, qos=1, retain=True, timeout=PUBACK_S)
 
-    async def _tick(self, client: aiomqtt.Client) -> None:
-        """Lets late frames go again, refills the backlog's allowance, and tells the state now and then."""
-        told_s = time.monotonic()
+    async def _tell(self, client: aiomqtt.Client) -> None:
+        while True:
+            await asyncio.sleep(STATE_INTERVAL_S)
+            await self._publish_state(client, online=True)
+
+    async def _tick(self) -> None:
+        """Lets late frames go again, refills the backlog's allowance, and lets live frames grow old."""
         while True:
             await asyncio.sleep(TICK_S)
-            now_s = time.monotonic()
-            for sequence in [number for number, flight in self._flights.items() if flight.deadline_s < now_s]:
-                del self._flights[sequence]
+            late = self._flights.late(time.monotonic())
+            self.stats.retransmitted += len(late)
+            for sequence in late:
                 self._outbox.release(sequence)
-                self.stats.retransmitted += 1
+            self._ages.append(self._outbox.next_sequence)
+            self._live_waits = True
             self._wake.set()
-            if now_s - told_s >= STATE_INTERVAL_S:
-                told_s = now_s
-                await self._publish_state(client, online=True)
 
     async def _watch(self) -> None:
         while True:
             await self._outbox.arrived()
+            self._live_waits = True
             self._wake.set()
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
             payload = message.payload
             try:
-                ack = acks.decode(payload if isinstance(payload, bytes) else bytes(str(payload), "utf-8"))
+                ack = _decoded(payload if isinstance(payload, bytes) else bytes(str(payload), "utf-8"))
             except FrameError as error:
                 self.stats.bad_acks += 1
-                log.warning("an acknowledgement was not understood and is ignored: %s", error)
+                if not self._bad_ack_told:
+                    log.warning("an acknowledgement was not understood and is ignored: %s", error)
+                self._bad_ack_told = True
                 continue
-            self.stats.last_ack_s = time.monotonic()
-            self.stats.acknowledged += self._outbox.commit(ack.boot, ack.stored)
-            for sequence, reason in ack.rejected:
-                self.stats.rejected += 1
-                log.error("the cloud rejects frame %d: %s; it is kept in the dead letters", sequence, reason)
-                self._outbox.reject(ack.boot, sequence, reason)
-            for epoch in ack.unknown_epochs[:100]:
-                await self._publish_birth(client, epoch)
-            self._landed(ack)
+            self._bad_ack_told = False
+            self._take(ack)
+            for epoch in set(ack.unknown_epochs[:100]):
+                await self._introduce(client, ack.boot, epoch)
             self._wake.set()
 
-    def _landed(self, ack: acks.Ack) -> None:
-        """Frames of the acknowledgement are no longer under way; those that waited for a birth go again at once."""
-        numbers = {number for number, _ in ack.rejected}
-        for sequence in list(self._flights):
-            if sequence in numbers or any(low <= sequence <= high for low, high in ack.stored):
-                del self._flights[sequence]
-                self._attempts.pop(sequence, None)
-        if ack.unknown_epochs:
-            for flight in self._flights.values():
-                flight.deadline_s = min(flight.deadline_s, time.monotonic() + 1.0)
+    def _take(self, ack: acks.Ack) -> None:
+        """What the database has is free; what the cloud will never take goes to the dead letters."""
+        now_s = time.monotonic()
+        self.stats.last_ack_s = now_s
+        stored = merged(ack.stored)
+        self.stats.acknowledged += self._outbox.commit(ack.boot, stored)
+        self._flights.landed(ack.boot, stored, now_s)
+        if not ack.rejected:
+            return
+        before = self._flights.landed(ack.boot, [(sequence, sequence) for sequence, _ in ack.rejected], now_s)
+        for sequence, reason in ack.rejected:
+            self._outbox.reject(ack.boot, sequence, reason[:MAX_REASON_CHARS])
+        self.stats.rejected += before
+        first, why = ack.rejected[0]
+        log.error(
+            "the cloud rejects %d frames, the first is %d: %s; they are kept in the dead letters",
+            len(ack.rejected),
+            first,
+            why[:MAX_REASON_CHARS],
+        )
+
+    async def _introduce(self, client: aiomqtt.Client, boot: int, epoch: int) -> None:
+        """The cloud does not know a catalogue: tell it, then send again what waits for it, at once.
+
+        Answers to frames that left before the birth arrive for a while; a catalogue is told once a second at most.
+        """
+        now_s = time.monotonic()
+        waiting = self._flights.of_epoch(boot, epoch)
+        if not waiting or now_s - self._births_told.get(epoch, -STEADY_S) < 1:
+            return
+        if not await self._publish_birth(client, epoch):
+            log.error("the catalogue %08x is lost: %d of its frames go to the dead letters", epoch, len(waiting))
+            for sequence in waiting:
+                self._outbox.reject(boot, sequence, "its catalogue is lost")
+            self._flights.drop(waiting)
+            return
+        self._births_told[epoch] = now_s
+        again = [sequence for sequence in waiting if sequence in self._flights]
+        self._flights.drop(again)
+        self.stats.retransmitted += len(again)
+        for sequence in again:
+            self._outbox.release(sequence)
+        self._live_waits = True
 
     async def _send(self, client: aiomqtt.Client, group: asyncio.TaskGroup) -> None:
         """Keeps the window full: live frames first, then the backlog."""
-        self._live_from = self._outbox.next_sequence - 1
         while True:
             leased = self._next()
             if leased is None:
-                await self._woken()
+                await self._wake.wait()
+                self._wake.clear()
                 continue
             data = self._dated(leased)
             if data is None:
-                self._outbox.release(leased.sequence)
-                await self._woken()
                 continue
-            attempt = self._attempts[leased.sequence] = self._attempts.get(leased.sequence, -1) + 1
-            patience_s = min(self._publish.ack_timeout_s * 2**attempt, RETRY_MAX_S + self._publish.ack_timeout_s)
-            self._flights[leased.sequence] = _Flight(time.monotonic() + patience_s)
+            size = len(data)
+            self._flights.sent(leased.sequence, leased.boot, leased.epoch, size)
             self.stats.frames_sent += 1
-            self.stats.bytes_sent += len(data)
-            group.create_task(client.publish(self._path.topic(TopicKind.DATA), data, qos=1), name="uplink-publish")
+            self.stats.bytes_sent += size
+            group.create_task(self._carry(client, leased.sequence, data), name="uplink-publish")
             await asyncio.sleep(0)
+
+    async def _carry(self, client: aiomqtt.Client, sequence: int, data: bytes) -> None:
+        """Hand a frame to the broker; its patience begins when the broker has it."""
+        await client.publish(self._path.topic(TopicKind.DATA), data, qos=1, timeout=PUBACK_S)
+        self._flights.confirmed(sequence, len(data), time.monotonic())
+        self._wake.set()
 
     def _next(self) -> Leased | None:
         """The next frame to send, or None when the window, the allowance or the outbox says no."""
-        window = self._publish.window_frames
-        if len(self._flights) >= window:
+        if not self._flights.room(backlog=False):
             return None
         undated = self._datings.settled
-        leased = self._outbox.lease(newest=True, undated=undated)
-        if leased is None or leased.sequence >= self._live_from:
-            return leased
-        self._outbox.release(leased.sequence)
+        if self._live_waits:
+            leased = self._outbox.lease(newest=True, undated=undated)
+            if leased is None or leased.sequence >= self._live_from:
+                return leased
+            self._outbox.release(leased.sequence)
+            self._live_waits = False
         self._refill()
-        if len(self._flights) >= max(1, window * 3 // 4) or self._tokens <= 0:
+        if self._tokens <= 0 or not self._flights.room(backlog=True):
             return None
         leased = self._outbox.lease(newest=False, undated=undated)
         if leased is not None:
             self._tokens -= len(leased.data)
         return leased
 
+    @property
+    def _live_from(self) -> int:
+        """The first sequence that is live: what came within LIVE_S, and always the newest."""
+        return min(self._ages[0], self._outbox.next_sequence - 1)
+
     def _refill(self) -> None:
         now_s = time.monotonic()
-        rate = self._publish.backlog_bytes_per_s
+        rate = self._backlog_bytes_per_s
         self._tokens = min(rate, self._tokens + (now_s - self._refilled_s) * rate)
         self._refilled_s = now_s
 
     def _dated(self, leased: Leased) -> bytes | None:
-        """The frame as it may leave: dated. None while nothing can date it."""
+        """The frame as it may leave: dated. One that cannot be goes to the dead letters."""
         if not leased.undated:
             return leased.data
-        offset = self._datings.offset(leased.boot, leased.time_base_ns)
-        return None if offset is None else redate(leased.data, offset[0], estimated=offset[1])
-
-    async def _woken(self) -> None:
-        await self._wake.wait()
-        self._wake.clear()
+        offset = self._datings.offset(leased.boot)
+        try:
+            if offset is None:
+                raise FrameError("how its boot is dated cannot be kept on disk")
+            return redate(leased.data, offset[0], estimated=offset[1])
+        except FrameError as error:
+            log.error("frame %d cannot be dated: %s; it is kept in the dead letters", leased.sequence, error)
+            self._outbox.reject(leased.boot, leased.sequence, f"cannot be dated: {error}")
+            return None
 
     def _found(self) -> None:
         self.stats.connected = True
+        self.stats.connections += 1
         self.stats.since_s = time.monotonic()
         log.info("connected to the broker at %s:%d", self._mqtt.host, self._mqtt.port)
         self._complained = False
 
     def _lost(self, error: BaseException) -> None:
-        if self.stats.connected or not self._complained:
+        self.stats.failures += 1
+        self.stats.last_error = str(error)
+        if not self._complained:
             log.warning(
                 "no connection to the broker at %s:%d (%s); sampling goes on to disk, trying again",
                 self._mqtt.host,
@@ -292,13 +376,24 @@ class Uplink:
                 error,
             )
         self._complained = True
-        self.stats.reconnects += 1
-        self.stats.last_error = str(error)
-        self.stats.since_s = time.monotonic()
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _decoded(data: bytes) -> acks.Ack:
+    ack = acks.decode(data)
+    if max(len(ack.stored), len(ack.rejected)) > MAX_RANGES:
+        raise FrameError(f"{max(len(ack.stored), len(ack.rejected))} entries; {MAX_RANGES} are the most")
+    return ack
+
+
+def _worst(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error of a group that matters most: one that a new connection does not heal, if there is one."""
+    leaves = list(_leaves(group.exceptions))
+    return next((error for error in leaves if not isinstance(error, _Lost)), leaves[0])
+
+
+def _leaves(errors: Sequence[BaseException]) -> Iterable[BaseException]:
+    for error in errors:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error.exceptions)
+        else:
+            yield error
