@@ -72,8 +72,12 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     resumed = resume(outbox.recovery.last_state, outbox.recovery.frames, outbox.birth)
     books = Books(table.entries, resumed)
     machine = SystemClock()
-    ntp = file.clock.source == "ntp"
-    synced = ntp_source(file.clock.sync_marker) if ntp else system_source(machine, resumed.newest_ns)
+    believed = {
+        "system": system_source(machine, resumed.newest_ns),
+        "ntp": ntp_source(file.clock.sync_marker),
+        "marker": file.clock.sync_marker.exists,
+    }
+    synced = believed[file.clock.source]
     clock = TrustedClock(machine, synced, outbox.load_note, outbox.save_note, newest_ns=resumed.newest_ns)
     boot = secrets.randbits(48)
     packer = Packer(
@@ -94,7 +98,7 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
         [*runs, BusRun("gateway", health_bus, [health])], pipeline, machine, max_backoff_s=file.backoff_max_s
     )
     datings = Datings(outbox.load_note, outbox.save_note, machine_boot())
-    datings.begin(boot, resumed.newest_ns)
+    datings.begin(boot, resumed.newest_ns, machine.boottime_ns())
     path = decode_birth(birth).path
     uplink = Uplink(path, outbox, file.mqtt, file.publish, boot=boot, epoch=epoch, datings=datings)
     status = Status(file.gateway.id, clock, supervisor, pipeline, packer, outbox, uplink)

@@ -164,14 +164,15 @@ def redate(data: bytes, offset_ns: int, *, estimated: bool) -> bytes:
     return _reseal(data, end, Header(header.boot, header.sequence, header.epoch, moved, estimated=estimated))
 
 
-def thin(data: bytes, every: int, keep_whole: frozenset[int]) -> bytes:
+def thin(data: bytes, every: int, keep_whole: frozenset[int], phase: int = 0) -> bytes:
     """The frame with each `every`-th row of telemetry kept and the rest counted as thinned.
 
-    Streams in `keep_whole` (alarms), gaps, and counters stay whole. every: 0 keeps no telemetry. Thinning again adds
-    up.
+    Streams in `keep_whole` (alarms), gaps, and counters stay whole. every: 0 keeps no telemetry. phase: how far into
+    `every` the first row stands, so that frames of a row or two are thinned as a whole, not each for itself. Thinning
+    again adds up.
     Raises FrameError, also when a stream that loses readings has no counters.
     """
-    return encode(thin_frame(_decode(data, estimated_as=GOOD), every, keep_whole))
+    return encode(thin_frame(_decode(data, estimated_as=GOOD), every, keep_whole, phase))
 
 
 def _decode(data: bytes, *, estimated_as: int) -> Frame:

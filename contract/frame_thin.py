@@ -13,14 +13,17 @@ from contract.frame_types import Counters, Frame
 from contract.readings import ABSENT, Ints, Table
 
 
-def thin_frame(frame: Frame, every: int, keep_whole: frozenset[int]) -> Frame:
-    """The frame with each `every`-th row of telemetry (0: none), the rest counted; raises FrameError without books."""
+def thin_frame(frame: Frame, every: int, keep_whole: frozenset[int], phase: int = 0) -> Frame:
+    """The frame with each `every`-th row of telemetry (0: none), the rest counted; raises FrameError without books.
+
+    phase: the first row counts as row number `phase`.
+    """
     if every < 0:
         raise ValueError(f"every is 0 or more; found {every}")
     whole = np.fromiter(keep_whole, dtype=np.int64, count=len(keep_whole))
     tables, streams, dropped = [], [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
     for table in frame.tables:
-        kept, lost = _thin_table(table, every, whole)
+        kept, lost = _thin_table(table, every, whole, phase)
         streams.append(table.streams)
         dropped.append(lost)
         if kept.times.size and kept.streams.size:
@@ -29,9 +32,9 @@ def thin_frame(frame: Frame, every: int, keep_whole: frozenset[int]) -> Frame:
     return replace(frame, tables=tuple(tables), counters=counters)
 
 
-def _thin_table(table: Table, every: int, whole: Ints) -> tuple[Table, Ints]:
+def _thin_table(table: Table, every: int, whole: Ints, phase: int) -> tuple[Table, Ints]:
     """The thinner table, and how many readings each of its streams lost."""
-    rows = np.arange(len(table.times))
+    rows = np.arange(len(table.times)) + (phase % every if every else 0)
     dropped_rows = rows % every != 0 if every else np.ones(len(rows), dtype=np.bool_)
     telemetry = ~np.isin(table.streams, whole)
     dropped = dropped_rows[:, None] & telemetry & table.present()

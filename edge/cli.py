@@ -37,7 +37,7 @@ def main(arguments: Sequence[str], registry: DriverRegistry, run: Run) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
-    except Fatal as error:
+    except (Fatal, OSError) as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -5,11 +5,12 @@ here touches a network, a port or a device: `probe` does that.
 """
 
 import ipaddress
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from contract import config_file
 from contract.catalogue import Area, Grade, Site
@@ -48,6 +49,13 @@ class TlsSection(Spec):
             raise ValueError("expected both 'cert' and 'key', or neither")
         return self
 
+    def context(self) -> ssl.SSLContext:
+        """What proves the broker to us, and us to it. Reads the files; raises OSError (ssl.SSLError is one)."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if self.cert is not None and self.key is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
+
 
 class MqttSection(Spec):
     """The broker. Without `tls` only one on this machine is accepted, unless `plaintext: true` says it is meant."""
@@ -62,6 +70,15 @@ class MqttSection(Spec):
     keepalive_s: int = Field(30, ge=5, le=3600)
     reconnect_max_s: float = Field(60, gt=0, le=3600)
 
+    @field_validator("host")
+    @classmethod
+    def _resolvable(cls, host: str) -> str:
+        try:
+            host.encode("idna")
+        except UnicodeError as error:
+            raise ValueError(f"{host[:80]!r} is no host name: {error}") from None
+        return host
+
     @model_validator(mode="after")
     def _safe(self) -> "MqttSection":
         if self.tls is None and not self.plaintext and not is_loopback(self.host):
@@ -71,6 +88,8 @@ class MqttSection(Spec):
             )
         if self.password is not None and self.password_file is not None:
             raise ValueError("expected 'password' or 'password_file', not both")
+        if self.username is None and (self.password is not None or self.password_file is not None):
+            raise ValueError("'username' is missing: MQTT sends no password without one")
         return self
 
     def read_password(self) -> str | None:
@@ -112,9 +131,13 @@ class PublishSection(Spec):
 
 
 class ClockSection(Spec):
-    """When to believe the system clock: at once (`system`), or when NTP has set it (`ntp`)."""
+    """When to believe the system clock.
 
-    source: Literal["system", "ntp"] = "system"
+    system: at once, when it is later than the newest reading on disk. ntp: when the kernel says that it is
+    synchronised, or `sync_marker` exists. marker: when `sync_marker` exists, for time services that tell no kernel.
+    """
+
+    source: Literal["system", "ntp", "marker"] = "system"
     sync_marker: Path = Path("/run/systemd/timesync/synchronized")
 
 
@@ -163,8 +186,11 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def load(path: Path, registry: DriverRegistry) -> GatewayConfig:
-    """The configuration in `path`. Raises ConfigError with every problem found, one line each."""
+def load(path: Path, registry: DriverRegistry, *, open_files: bool = False) -> GatewayConfig:
+    """The configuration in `path`. Raises ConfigError with every problem found, one line each.
+
+    open_files: look also into the files it names (password, certificates), which may stand on the gateway alone.
+    """
     data = config_file.load_yaml(path)
     raw_buses = data.get("buses")
     problems: list[str] = []
@@ -188,7 +214,33 @@ def load(path: Path, registry: DriverRegistry) -> GatewayConfig:
     if problems or file is None:
         raise ConfigError(sorted(dict.fromkeys(problems), key=_by_place))
     config = GatewayConfig.model_construct(file=file, buses=tuple(buses))
-    return _relative_to(config, path.parent)
+    config = _relative_to(config, path.parent)
+    if open_files and (problems := list(_file_problems(data, config.file.mqtt))):
+        raise ConfigError(problems)
+    return config
+
+
+def _file_problems(data: MarkedDict, mqtt: MqttSection) -> Iterable[str]:
+    """What is wrong with the files that the broker's section names."""
+    try:
+        mqtt.read_password()
+    except ConfigError as error:
+        text = error.problems[0].partition(": ")[2]
+        yield problem_at(data, ["mqtt", "password_file"], text)
+    if mqtt.tls is None:
+        return
+    for key in ("ca", "cert", "key"):
+        file: Path | None = getattr(mqtt.tls, key)
+        try:
+            if file is not None:
+                file.read_bytes()
+        except OSError as error:
+            yield problem_at(data, ["mqtt", "tls", key], f"{file} cannot be read: {error.strerror}")
+            return
+    try:
+        mqtt.tls.context()
+    except OSError as error:
+        yield problem_at(data, ["mqtt", "tls"], f"these are no PEM certificate and key that belong together: {error}")
 
 
 def _bus(data: MarkedDict, index: int, raw: object, registry: DriverRegistry) -> BusSpec:
@@ -241,7 +293,7 @@ def _duplicates(data: MarkedDict, buses: list[object]) -> Iterable[str]:
             if not isinstance(device, dict) or "name" not in device:
                 continue
             device_name = str(device["name"])
-            where = ["buses", index, "devices", position, "name"]
+            where: list[str | int] = ["buses", index, "devices", position, "name"]
             if device_name in device_names:
                 yield problem_at(
                     data, where, f"device {device_name!r} stands already on bus {device_names[device_name]!r}"
@@ -272,7 +324,8 @@ def _relative_to(config: GatewayConfig, folder: Path) -> GatewayConfig:
     status = file.status
     if status.socket:
         status = status.model_copy(update={"socket": folder / status.socket})
-    file = file.model_copy(update={"mqtt": mqtt, "outbox": outbox, "status": status})
+    clock = file.clock.model_copy(update={"sync_marker": folder / file.clock.sync_marker})
+    file = file.model_copy(update={"mqtt": mqtt, "outbox": outbox, "status": status, "clock": clock})
     return config.model_copy(update={"file": file})
 
 

@@ -76,14 +76,20 @@ class Datings:
             log.warning("the note that dates old frames is not readable, their times will be guessed: %s", error)
 
     def begin(self, boot: int, newest_ns: int, boottime_ns: int) -> None:
-        """Remember that `boot` began at `boottime_ns`, and the newest UTC time the disk held. Raises OSError."""
+        """Remember that `boot` began at `boottime_ns`, and the newest UTC time that the disk held then."""
         began = Dating(self._machine, newest_ns, boottime_ns)
         for earlier in self._note.boots.values():
             if earlier.machine == self._machine and earlier.offset_ns is None:
                 began = Dating(self._machine, earlier.newest_ns, earlier.began_ns)
                 break
         boots = {**self._note.boots, boot: began}
-        self._keep(_Note(dict(list(boots.items())[-MAX_BOOTS:]), self._note.guesses))
+        note = _Note(dict(list(boots.items())[-MAX_BOOTS:]), self._note.guesses)
+        try:
+            self._keep(note)
+        except OSError as error:
+            # Sampling matters more: if the clock stays unknown and the power fails too, the times are a wider guess.
+            log.warning("the beginning of this boot cannot be kept on disk: %s", error)
+            self._note = note
 
     def settle(self, offset_ns: int) -> None:
         """The clock is known: UTC is CLOCK_BOOTTIME plus `offset_ns`. Decides how every undated boot is dated.

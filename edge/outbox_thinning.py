@@ -50,8 +50,8 @@ class FrameCodec(Protocol):
     def with_sequence(self, data: bytes, sequence: int) -> bytes:
         """The same frame under another sequence number."""
 
-    def thin(self, data: bytes, every: int, keep_whole: frozenset[int]) -> bytes:
-        """The frame with every n-th row of telemetry; 0 keeps none."""
+    def thin(self, data: bytes, every: int, keep_whole: frozenset[int], phase: int = 0) -> bytes:
+        """The frame with every n-th row of telemetry, the first counting as row `phase`; 0 keeps none."""
 
 
 @dataclass
@@ -173,9 +173,7 @@ class Room:
         thinned = self._rewrite([segment], PASSES[segment.level])
         if thinned is None:
             return False
-        # Frames of one row each do not get smaller by halves: the last pass is next.
-        poor = thinned.size > segment.size * 15 // 16 and segment.level < len(PASSES) - 1
-        thinned.level = len(PASSES) - 1 if poor else segment.level + 1
+        thinned.level = segment.level + 1
         return True
 
     def _rewrite(self, parts: list[Segment], every: int | None) -> Segment | None:
@@ -224,7 +222,8 @@ class Room:
                     self._bury(part, position, whole)
                     continue
                 if every is not None and states[position] == PENDING:
-                    thinned, count = self._thin(payload, every, epoch)
+                    # Frames of one row each: at every level every second of those that are still there goes.
+                    thinned, count = self._thin(payload, every, epoch, phase=sequence >> part.level)
                     if count:
                         whole = record(RecordType.FRAME, sequence, thinned, self._codec.peek(thinned))
                         draft.taken += count
@@ -233,10 +232,10 @@ class Room:
                 draft.size += len(whole)
         return draft
 
-    def _thin(self, payload: bytes, every: int, epoch: int) -> tuple[bytes, int]:
+    def _thin(self, payload: bytes, every: int, epoch: int, *, phase: int) -> tuple[bytes, int]:
         """The thinned frame and how many readings that took; the frame as it is where thinning gains nothing."""
         try:
-            thinned = self._codec.thin(payload, every, self._keep_whole(epoch))
+            thinned = self._codec.thin(payload, every, self._keep_whole(epoch), phase)
             if len(thinned) >= len(payload):
                 return payload, 0
             return thinned, self._thinned_in(thinned) - self._thinned_in(payload)

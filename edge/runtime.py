@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract import local_socket
+from contract.errors import Fatal
 from edge.clock import Clock, TrustedClock
 from edge.dating import Datings
 from edge.outbox import Outbox
@@ -43,6 +44,16 @@ class Parts:
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
     """Sample, keep and send until `stopping`. Raises Fatal when the disk fails."""
+    try:
+        await _run(parts, stopping)
+    except BaseExceptionGroup as group:
+        fatal: BaseException = group.subgroup(Fatal) or group
+        while isinstance(fatal, BaseExceptionGroup) and fatal is not group:
+            fatal = fatal.exceptions[0]
+        raise fatal from None
+
+
+async def _run(parts: Parts, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(parts.outbox.close)
         await stack.enter_async_context(local_socket.serve(parts.socket, _handlers(parts.status)))
@@ -55,7 +66,6 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-        await parts.uplink.announce_stop()
 
 
 def _handlers(status: Status) -> Mapping[str, local_socket.Handler]:
@@ -79,11 +89,18 @@ async def _sample(parts: Parts, stopping: asyncio.Event, sending: asyncio.Task[N
 
 async def _settle(parts: Parts, stopping: asyncio.Event) -> None:
     """Once the clock is trusted, decide how the undated frames of this machine's start are dated."""
+    complained = False
     while not stopping.is_set():
         offset_ns = parts.clock.offset_ns
         if offset_ns is not None:
-            parts.datings.settle(offset_ns)
-            return
+            try:
+                parts.datings.settle(offset_ns)
+            except OSError as error:
+                if not complained:
+                    log.warning("undated frames wait: how they are dated cannot be kept on disk: %s", error)
+                complained = True
+            else:
+                return
         await pause(parts.machine, 0.2, stopping)
 
 

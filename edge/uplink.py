@@ -90,12 +90,14 @@ class Uplink:
         self._epoch = epoch
         self._datings = datings
         self._flights = Flights(publish.window_frames, publish.ack_timeout_s)
+        self._backoff = Backoff(mqtt.reconnect_max_s)
         self._wake = asyncio.Event()
         self._ages: deque[int] = deque(maxlen=round(LIVE_S / TICK_S))
         self._live_waits = True
         self._births_told: dict[int, float] = {}
         self._tokens = 0.0
         self._refilled_s = time.monotonic()
+        self._undated_from_s = 0.0
         self._complained = False
         self._bad_ack_told = False
 
@@ -104,7 +106,6 @@ class Uplink:
 
         Cancelled while connected, it tells the city that this gateway stops on purpose; best effort, two seconds.
         """
-        backoff = Backoff(self._mqtt.reconnect_max_s)
         while True:
             try:
                 await self._session()
@@ -113,11 +114,7 @@ class Uplink:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 # The connection broke while we were told to stop, and its error came instead of the cancellation.
                 raise asyncio.CancelledError
-            if self.stats.connected and time.monotonic() - self.stats.since_s >= STEADY_S:
-                backoff.reset()
-            self.stats.connected = False
-            self.stats.since_s = time.monotonic()
-            await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep(self._backoff.next_s())
 
     async def _session(self) -> None:
         """One connection, from first to last. Raises what ended it, single, never as a group."""
@@ -169,15 +166,18 @@ class Uplink:
             await self._publish_birth(client, epoch)
         await self._publish_birth(client, self._epoch)
         await self._publish_state(client, online=True)
-        self._found()
         self._ages.clear()
         self._ages.append(self._outbox.next_sequence - 1)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._receive(client), name="uplink-receive")
-            group.create_task(self._send(client, group), name="uplink-send")
-            group.create_task(self._tick(), name="uplink-tick")
-            group.create_task(self._tell(client), name="uplink-tell")
-            group.create_task(self._watch(), name="uplink-watch")
+        self._found()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._receive(client), name="uplink-receive")
+                group.create_task(self._send(client, group), name="uplink-send")
+                group.create_task(self._tick(), name="uplink-tick")
+                group.create_task(self._tell(client), name="uplink-tell")
+                group.create_task(self._watch(), name="uplink-watch")
+        finally:
+            self._over()
 
     async def _farewell(self, client: aiomqtt.Client) -> None:
         client.timeout = FAREWELL_S
@@ -255,10 +255,10 @@ class Uplink:
         self._flights.landed(ack.boot, stored, now_s)
         if not ack.rejected:
             return
-        before = self._flights.landed(ack.boot, [(sequence, sequence) for sequence, _ in ack.rejected], now_s)
+        refused = [(sequence, sequence) for sequence, _ in ack.rejected]
+        self.stats.rejected += self._flights.landed(ack.boot, refused, now_s)
         for sequence, reason in ack.rejected:
             self._outbox.reject(ack.boot, sequence, reason[:MAX_REASON_CHARS])
-        self.stats.rejected += before
         first, why = ack.rejected[0]
         log.error(
             "the cloud rejects %d frames, the first is %d: %s; they are kept in the dead letters",
@@ -318,7 +318,7 @@ class Uplink:
         """The next frame to send, or None when the window, the allowance or the outbox says no."""
         if not self._flights.room(backlog=False):
             return None
-        undated = self._datings.settled
+        undated = self._datings.settled and time.monotonic() >= self._undated_from_s
         if self._live_waits:
             leased = self._outbox.lease(newest=True, undated=undated)
             if leased is None or leased.sequence >= self._live_from:
@@ -345,16 +345,18 @@ class Uplink:
         self._refilled_s = now_s
 
     def _dated(self, leased: Leased) -> bytes | None:
-        """The frame as it may leave: dated. One that cannot be goes to the dead letters."""
+        """The frame as it may leave: dated. None when it cannot leave now, or never and is in the dead letters."""
         if not leased.undated:
             return leased.data
         offset = self._datings.offset(leased.boot)
+        if offset is None:
+            self._outbox.release(leased.sequence)
+            self._undated_from_s = time.monotonic() + 1
+            return None
         try:
-            if offset is None:
-                raise FrameError("how its boot is dated cannot be kept on disk")
             return redate(leased.data, offset[0], estimated=offset[1])
         except FrameError as error:
-            log.error("frame %d cannot be dated: %s; it is kept in the dead letters", leased.sequence, error)
+            log.warning("frame %d cannot be dated: %s; it is kept in the dead letters", leased.sequence, error)
             self._outbox.reject(leased.boot, leased.sequence, f"cannot be dated: {error}")
             return None
 
@@ -364,6 +366,13 @@ class Uplink:
         self.stats.since_s = time.monotonic()
         log.info("connected to the broker at %s:%d", self._mqtt.host, self._mqtt.port)
         self._complained = False
+
+    def _over(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self.stats.since_s >= STEADY_S:
+            self._backoff.reset()
+        self.stats.connected = False
+        self.stats.since_s = now_s
 
     def _lost(self, error: BaseException) -> None:
         self.stats.failures += 1

@@ -65,6 +65,17 @@ def test_rows_that_nobody_needs_go() -> None:
     assert found.counters.thinned.tolist() == [6, 6]
 
 
+def test_frames_of_one_row_are_thinned_as_a_whole() -> None:
+    """Eight of them keep every second reading, then every fourth, when the phase counts frames."""
+    frames = [encode(frame(1)) for _ in range(8)]
+    halved = [thin(data, 2, frozenset({ALARM}), phase=number) for number, data in enumerate(frames)]
+    kept = [TELEMETRY in readings(decode(data)) for data in halved]
+    assert kept == [True, False] * 4
+    quartered = [thin(data, 2, frozenset({ALARM}), phase=number >> 1) for number, data in enumerate(halved)]
+    assert [TELEMETRY in readings(decode(data)) for data in quartered] == [True, False, False, False] * 2
+    assert all(ALARM in readings(decode(data)) for data in quartered)
+
+
 def test_nothing_of_telemetry_may_stay() -> None:
     found = decode(thin(encode(frame(8)), 0, frozenset({ALARM})))
     assert readings(found) == {ALARM: list(range(8))}
