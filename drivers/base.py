@@ -17,7 +17,6 @@ from contract.names import Name
 from contract.readings import GOOD, Bytes, Floats, Ints, Kind, Value
 from contract.units import Unit
 
-
 # The gateway publishes NAME.success and NAME.latency of a device and NAME.count of a stream: names are at most 64.
 DEVICE_NAME_MAX_CHARS = 56
 
@@ -225,6 +224,18 @@ class Driver:
     patient: bool = False
 
 
+@dataclass(frozen=True)
+class ProfileInfo:
+    """One line of `weinao-gateway profiles`. `streams`: how many there are."""
+
+    name: str
+    driver: str
+    manufacturer: str
+    model: str
+    document: str
+    streams: int
+
+
 class DriverRegistry(Protocol):
     """Where the edge finds drivers without importing one."""
 
@@ -233,6 +244,9 @@ class DriverRegistry(Protocol):
 
     def get(self, name: str) -> Driver:
         """The driver; raises ConfigError when it is unknown or its extra is not installed (naming the command)."""
+
+    def profiles(self) -> list[ProfileInfo]:
+        """The device profiles that come with the product, by name; raises ConfigError when one is broken."""
 
     def expand(self, device: dict[str, Any], driver: str) -> dict[str, Any]:
         """A device's raw config laid over its `profile`; raises ConfigError when there is no such profile."""

@@ -114,8 +114,8 @@ class ModbusBus:
         if pdu[0] < 0x80:
             reader.take(ask, pdu)
             found.read += 1
-            if reader.troubles:
-                reader.recovered(ask.positions.tolist())
+            if reader.troubles.texts:
+                reader.troubles.end(ask.positions.tolist())
             return None
         text = self._refusal(ask.call, pdu)
         if pdu[1] in _AWAY:
@@ -188,7 +188,7 @@ class ModbusBus:
     def explain(self, scan: Scan) -> dict[str, str]:
         """For each stream of the scan that the device refuses: why, naming the register."""
         reader = self._readers[scan]
-        return {reader.streams[position].name: text for position, text in reader.troubles.items()}
+        return {reader.streams[position].name: text for position, text in reader.troubles.texts.items()}
 
     def last_exchange(self, device: str) -> str:
         """Hex of the device's last request frame and reply PDU, for a technician with the manual; empty before any."""
@@ -208,11 +208,11 @@ class ModbusBus:
         reader: ScanReader, positions: Sequence[int] | NDArray[np.intp], found: _Poll, reason: Reason, text: str
     ) -> None:
         found.fail(positions, reason, text)
-        reader.report([int(position) for position in positions], text)
+        reader.troubles.begin([int(position) for position in positions], text)
 
     @staticmethod
     def _nothing_there(reader: ScanReader) -> DeviceUnavailable:
-        texts = sorted(set(reader.troubles.values()))
+        texts = sorted(set(reader.troubles.texts.values()))
         more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
         return DeviceUnavailable(Reason.NO_REGISTER, "; ".join(texts[:3]) + more)
 

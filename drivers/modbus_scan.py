@@ -33,6 +33,32 @@ class Ask:
     positions: NDArray[np.intp]
 
 
+class Troubles:
+    """Why values of a scan are missing, by position: logged when it starts and when it ends."""
+
+    def __init__(self, device: str, streams: Sequence[ModbusStream]) -> None:
+        self.texts: dict[int, str] = {}
+        self._device = device
+        self._streams = streams
+
+    def begin(self, positions: Iterable[int], text: str) -> None:
+        """These values are missing because of `text`."""
+        fresh = [position for position in positions if position not in self.texts]
+        self.texts.update(dict.fromkeys(positions, text))
+        if fresh:
+            more = f" and {len(fresh) - 5} more" if len(fresh) > 5 else ""
+            log.warning("%s: %s: no value of %s%s", self._device, text, self._names(fresh), more)
+
+    def end(self, positions: Iterable[int]) -> None:
+        """These values are there again."""
+        back = [position for position in positions if self.texts.pop(position, None) is not None]
+        if back:
+            log.info("%s: %s answered again (%d values)", self._device, self._names(back), len(back))
+
+    def _names(self, positions: Sequence[int]) -> str:
+        return ", ".join(self._streams[position].name for position in positions[:5])
+
+
 class ScanReader:
     """The state of one scan across polls. Bounded by the scan's own size."""
 
@@ -48,7 +74,7 @@ class ScanReader:
             self.wanted.append(Wanted(Span(stream.table, first, first + stream.registers - 1), position))
         self._asks: list[Ask] = []
         self.missing: dict[int, int] = {}  # position of a register that does not exist -> when to look again, ns
-        self.troubles: dict[int, str] = {}  # position -> why it has no value, for a technician
+        self.troubles = Troubles(self.device.name, self.streams)
         self._cuts: dict[Table, set[int]] = defaultdict(set)
         self._outdated = False
         self._compile()
@@ -130,7 +156,7 @@ class ScanReader:
         """The device has no such register: leave it out until `retry_at_ns`."""
         self.missing[one.position] = retry_at_ns
         self._outdated = True
-        self.report((one.position,), text)
+        self.troubles.begin((one.position,), text)
 
     def cut(self, before: Span) -> None:
         """Reading across this place is refused though both sides can be read: never do so again."""
@@ -147,20 +173,4 @@ class ScanReader:
         """The register exists after all: read it with the others from the next poll on."""
         del self.missing[position]
         self._outdated = True
-        self.recovered((position,))
-
-    def report(self, positions: Iterable[int], text: str) -> None:
-        """Remember why values are missing; log it when it starts."""
-        fresh = [position for position in positions if position not in self.troubles]
-        self.troubles.update(dict.fromkeys(positions, text))
-        if fresh:
-            names = ", ".join(self.streams[position].name for position in fresh[:5])
-            more = f" and {len(fresh) - 5} more" if len(fresh) > 5 else ""
-            log.warning("%s: %s: no value of %s%s", self.device.name, text, names, more)
-
-    def recovered(self, positions: Iterable[int]) -> None:
-        """Values are there again; log it."""
-        back = [position for position in positions if self.troubles.pop(position, None) is not None]
-        if back:
-            names = ", ".join(self.streams[position].name for position in back[:5])
-            log.info("%s: %s answered again (%d values)", self.device.name, names, len(back))
+        self.troubles.end((position,))

@@ -14,29 +14,17 @@ The marks of contract.config_file survive, so that an error names the line of th
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from contract.config_file import MarkedDict, MarkedList, load_yaml, problem_at
 from contract.errors import ConfigError
+from drivers.base import ProfileInfo
 
 FOLDER = Path(__file__).parent / "profiles"
 _TEXTS = ("driver", "manufacturer", "model", "document")
 # What describes the profile itself and is no key of a device.
 _ABOUT = {"driver", "document"}
-
-
-@dataclass(frozen=True)
-class ProfileInfo:
-    """One line of `weinao-gateway profiles`. `streams`: how many there are."""
-
-    name: str
-    driver: str
-    manufacturer: str
-    model: str
-    document: str
-    streams: int
 
 
 def list_profiles(folder: Path = FOLDER) -> list[ProfileInfo]:

@@ -15,8 +15,7 @@ from typing import Any
 
 from contract.errors import ConfigError
 from drivers import profile_files
-from drivers.base import Driver
-from drivers.profile_files import ProfileInfo
+from drivers.base import Driver, ProfileInfo
 
 log = logging.getLogger(__name__)
 

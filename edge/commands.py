@@ -9,7 +9,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def profiles(registry: DriverRegistry, *, as_json: bool) -> int:
     """The device profiles that come with the product."""
     found = registry.profiles()
     if as_json:
-        print(json.dumps([profile.as_json() for profile in found]))
+        print(json.dumps([asdict(profile) for profile in found]))
         return 0
     table = Table()
     for heading in ("profile", "driver", "device", "streams", "document"):
