@@ -135,8 +135,9 @@ class Outbox(KeyFiles):
 
         max_bytes: all files but births and notes stay below. state: the gateway's checkpoint; called on the event loop
         within `append`, it accounts for every frame whose `append` has returned. It is written at the head of a
-        segment, before the frames of that append, so one appender at a time loses nothing between the two. keep_whole: the alarm streams of an epoch, never thinned; called in
-        the writer thread. min_free_bytes: below so much free disk the outbox does not grow.
+        segment, before the frames of that append, so one appender at a time loses nothing between the two.
+        keep_whole: the alarm streams of an epoch, never thinned; called in the writer thread. min_free_bytes: below
+        so much free disk the outbox does not grow.
 
         Raises ConfigError: the directory is in use, cannot be used, or is of a newer format.
         """
