@@ -5,7 +5,7 @@ import importlib.metadata
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import lru_cache
 
 from contract.catalogue import decode_birth, epoch_of
@@ -16,9 +16,9 @@ from edge.birth import alarms_of, make_birth
 from edge.books import Books, resume
 from edge.bus_task import BusRun
 from edge.clock import SystemClock, TrustedClock, ntp_source, system_source
-from edge.config import GatewayConfig
+from edge.config import GatewayConfig, OutboxSection
 from edge.dating import Datings, machine_boot
-from edge.health import HealthBus, health_scan, outbox_figures, system_figures
+from edge.health import HealthBus, health_scan_of, outbox_figures, system_figures
 from edge.outbox import Outbox
 from edge.packer import Packer
 from edge.pipeline import Pipeline
@@ -53,21 +53,14 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     """The parts of the gateway that `config` describes, wired and not yet running. Raises ConfigError."""
     file = config.file
     runs = [_bus_run(bus, registry) for bus in config.buses]
-    asked, heard = _devices(runs, listening=False), _devices(runs, listening=True)
-    health = health_scan(asked, file.health.interval_s, heard=heard)
+    health = health_scan_of(runs, file.health.interval_s)
     sources = [(scan, not bus.listening) for bus in runs for scan in bus.scans]
     table = StreamTable([*sources, (health, True)])
     birth = make_birth(
         file.gateway, config.buses, table.entries, software=importlib.metadata.version("weinao")
     ).encode()
     epoch = epoch_of(birth)
-    outbox = Outbox.open(
-        file.outbox.directory,
-        max_bytes=file.outbox.max_bytes,
-        min_free_bytes=file.outbox.min_free_bytes,
-        state=lambda: books.state(),
-        keep_whole=lru_cache(64)(lambda of_epoch: alarms_of(outbox.birth(of_epoch))),
-    )
+    outbox = _open_outbox(file.outbox, lambda: books.state())
     outbox.save_birth(epoch, birth)
     resumed = resume(outbox.recovery.last_state, outbox.recovery.frames, outbox.birth)
     books = Books(table.entries, resumed)
@@ -105,15 +98,22 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     return runtime.Parts(machine, clock, datings, supervisor, packer, outbox, uplink, status, config.status_socket)
 
 
+def _open_outbox(section: OutboxSection, state: Callable[[], bytes]) -> Outbox:
+    outbox = Outbox.open(
+        section.directory,
+        max_bytes=section.max_bytes,
+        min_free_bytes=section.min_free_bytes,
+        state=state,
+        keep_whole=lru_cache(64)(lambda epoch: alarms_of(outbox.birth(epoch))),
+    )
+    return outbox
+
+
 def _bus_run(spec: BusSpec, registry: DriverRegistry) -> BusRun:
     driver = registry.get(spec.driver)
     scans = [scan for device in spec.devices for scan in scans_of(device)]
     bus = driver.connect(spec, scans)
     return BusRun(spec.name, bus, scans, listening=driver.listening(spec), patient=driver.patient)
-
-
-def _devices(runs: Sequence[BusRun], *, listening: bool) -> list[str]:
-    return list(dict.fromkeys(scan.device.name for bus in runs if bus.listening is listening for scan in bus.scans))
 
 
 if __name__ == "__main__":

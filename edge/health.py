@@ -14,6 +14,7 @@ import psutil
 
 from contract.readings import Kind, Reason, Value, gap
 from drivers.base import Block, DeviceSpec, Scan, StreamSpec
+from edge.bus_task import BusRun
 from edge.clock import TrustedClock
 from edge.device import DeviceHealth
 from edge.outbox import Outbox
@@ -148,6 +149,15 @@ def health_scan(asked: Sequence[str], interval_s: float = 10.0, *, heard: Sequen
     """The one scan of the device `gateway`."""
     (scan,) = scans_of(health_device(asked, interval_s, heard=heard))
     return scan
+
+
+def health_scan_of(runs: Sequence[BusRun], interval_s: float) -> Scan:
+    """The scan of the device `gateway` that watches these buses' devices."""
+
+    def devices(*, listening: bool) -> list[str]:
+        return list(dict.fromkeys(scan.device.name for bus in runs if bus.listening is listening for scan in bus.scans))
+
+    return health_scan(devices(listening=False), interval_s, heard=devices(listening=True))
 
 
 def outbox_figures(outbox: Outbox, clock: TrustedClock) -> Callable[[], OutboxFigures]:
