@@ -10,7 +10,8 @@ What each failure becomes:
     no answer in time                 DeviceUnavailable(TIMEOUT); or, when part of the scan was read, gaps(TIMEOUT)
     garbage, checksum, foreign reply  the same with GARBAGE
     connection refused, lost          DeviceUnavailable(DISCONNECTED, whole_bus=True)
-    exception 2                       halved until the register is named: gap(NO_REGISTER), looked at again later
+    exception 2                       halved until the register is named: gap(NO_REGISTER), looked at again later;
+                                      sooner when nothing at all could be read, for the device may only be starting
     exceptions 5, 6, 10, 11           the device or its gateway is busy or away: nothing more is asked of it in this
                                       poll, gaps(REFUSED); DeviceUnavailable(REFUSED) when nothing was read
     other exceptions                  gaps(REFUSED) for that request; DeviceUnavailable(REFUSED) when nothing was read
@@ -52,6 +53,7 @@ class _Poll:
     def __init__(self) -> None:
         self.read = 0
         self.halvings = 0
+        self.condemned: list[int] = []
         self.gaps: list[tuple[Sequence[int] | NDArray[np.intp], int]] = []
         self.failure: DeviceUnavailable | None = None
 
@@ -84,7 +86,7 @@ class ModbusBus:
         await self._link.ready()
         begun_ns = self._clock_ns()
         found = _Poll()
-        asks = reader.asks()
+        asks = reader.asks() or await self._ask_again(reader)
         for index, ask in enumerate(asks):
             stop = await self._read(reader, ask, found)
             if stop is not None:
@@ -93,11 +95,20 @@ class ModbusBus:
                 break
         ended_ns = self._clock_ns()
         block = reader.finish(reader.new_block(begun_ns + (ended_ns - begun_ns) // 2), found.gaps)
-        if reader.missing:
+        if reader.missing.retry_at_ns:
             await self._retry_missing(reader, ended_ns)
         if not found.read:
+            reader.missing.doubt(found.condemned)
             raise found.failure or self._nothing_there(reader)
+        reader.restore(reader.missing.forgiven(ended_ns, RETRY_MISSING_NS))
         return block
+
+    async def _ask_again(self, reader: ScanReader) -> tuple[Ask, ...]:
+        """No register is known to exist: look for one, another one each time. Its answer brings all of them back."""
+        pdu = await self._ask(reader.device, reader.call_of(reader.missing.next()))
+        if pdu[0] < 0x80:
+            reader.restore(tuple(reader.missing.retry_at_ns))
+        return reader.asks()
 
     async def _read(self, reader: ScanReader, ask: Ask, found: _Poll) -> tuple[Reason, str] | None:
         """Do one planned request; the reason when the device is to be left alone for the rest of this poll."""
@@ -129,6 +140,7 @@ class ModbusBus:
             call = reader.call_for(hull(wanted))
             text = self._refusal(call, bytes((call.pdu[0] | 0x80, ILLEGAL_ADDRESS)))
             reader.condemn(wanted[0], text, self._clock_ns() + RETRY_MISSING_NS)
+            found.condemned.append(wanted[0].position)
             found.fail((wanted[0].position,), Reason.NO_REGISTER, text)
             return
         middle = len(wanted) // 2
@@ -157,15 +169,14 @@ class ModbusBus:
         return False
 
     async def _retry_missing(self, reader: ScanReader, now_ns: int) -> None:
-        for request in reader.due(now_ns, _RETRIES_PER_POLL):
-            position = request.wanted[0].position
-            reader.missing[position] = now_ns + RETRY_MISSING_NS
+        for position in reader.missing.due(now_ns, _RETRIES_PER_POLL):
+            reader.missing.retry_at_ns[position] = now_ns + RETRY_MISSING_NS
             try:
-                pdu = await self._ask(reader.device, reader.call_for(request))
+                pdu = await self._ask(reader.device, reader.call_of(position))
             except DeviceUnavailable:
                 return  # the next poll meets the same trouble and explains it
             if pdu[0] < 0x80:
-                reader.restore(position)
+                reader.restore((position,))
 
     async def write(self, scan: Scan, stream: StreamSpec, value: Value) -> None:
         """Write one raw value (before scale and offset) with function 5, 6, 15 or 16.

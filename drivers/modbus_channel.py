@@ -147,9 +147,18 @@ class SerialChannel:
             self._lost(error.strerror or str(error))
             return
         if not data:
-            self._lost("nothing is there any more")
+            # A raw tty answers "no bytes" when hung up, but also when discard_input() took them after they were seen.
+            if self._hung_up():
+                self._lost("nothing is there any more")
         elif self._listener is not None:
             self._listener.on_data(data)
+
+    def _hung_up(self) -> bool:
+        try:
+            termios.tcgetattr(self._fd)
+        except termios.error:
+            return True
+        return False
 
     def _lost(self, why: str) -> None:
         listener = self._listener

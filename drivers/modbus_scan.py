@@ -1,7 +1,8 @@
 """One scan of one device: its requests, where their replies go, and what the device taught us by refusing.
 
 An exception 2 says that some register of a block does not exist, not which. The guilty ones are found by halving, once;
-from then on the plan goes around them, and a retry now and then notices when they come to exist.
+from then on the plan goes around them, and a retry now and then notices when they come to exist. Refusals by a device
+of which nothing could be read at all are doubtful: many answer so while they start.
 """
 
 import logging
@@ -59,6 +60,42 @@ class Troubles:
         return ", ".join(self._streams[position].name for position in positions[:5])
 
 
+class Missing:
+    """The registers of a scan that do not exist, by position, and when each is looked for again (ns).
+
+    What was refused while nothing at all could be read is doubtful: the device may only have been starting.
+    """
+
+    def __init__(self) -> None:
+        self.retry_at_ns: dict[int, int] = {}
+        self._doubtful: set[int] = set()
+        self._forgiven_ns: int | None = None
+
+    def due(self, now_ns: int, most: int) -> list[int]:
+        """Those whose time has come, at most so many."""
+        return [position for position, at_ns in self.retry_at_ns.items() if at_ns <= now_ns][:most]
+
+    def next(self) -> int:
+        """One of them, another one each time. There must be some."""
+        position, at_ns = next(iter(self.retry_at_ns.items()))
+        del self.retry_at_ns[position]
+        self.retry_at_ns[position] = at_ns
+        return position
+
+    def doubt(self, positions: Iterable[int]) -> None:
+        """These were refused while nothing could be read."""
+        self._doubtful.update(positions)
+
+    def forgiven(self, now_ns: int, again_after_ns: int) -> set[int]:
+        """Something can be read now: the doubtful ones, but not too often, for the device may be right."""
+        if not self._doubtful or (self._forgiven_ns is not None and now_ns - self._forgiven_ns < again_after_ns):
+            return set()
+        self._forgiven_ns = now_ns
+        forgiven = self._doubtful & self.retry_at_ns.keys()
+        self._doubtful.clear()
+        return forgiven
+
+
 class ScanReader:
     """The state of one scan across polls. Bounded by the scan's own size."""
 
@@ -73,7 +110,7 @@ class ScanReader:
             first = self.device.wire(stream)
             self.wanted.append(Wanted(Span(stream.table, first, first + stream.registers - 1), position))
         self._asks: list[Ask] = []
-        self.missing: dict[int, int] = {}  # position of a register that does not exist -> when to look again, ns
+        self.missing = Missing()
         self.troubles = Troubles(self.device.name, self.streams)
         self._cuts: dict[Table, set[int]] = defaultdict(set)
         self._outdated = False
@@ -89,11 +126,17 @@ class ScanReader:
         """The read of `request`."""
         return read_call(self.device.unit, request.span, self.device.name_span(request.span))
 
+    def call_of(self, position: int) -> Call:
+        """The read of one stream alone."""
+        return self.call_for(hull([self.wanted[position]]))
+
     def _compile(self) -> None:
         places: list[tuple[int, int] | None] = [None] * len(self.streams)
         self._asks, size = [], 0
         for table in Table:
-            wanted = [one for one in self.wanted if one.span.table is table and one.position not in self.missing]
+            wanted = [
+                one for one in self.wanted if one.span.table is table and one.position not in self.missing.retry_at_ns
+            ]
             for request in plan(wanted, self._limits(table)) if wanted else ():
                 call = self.call_for(request)
                 length = call.length - 2
@@ -106,12 +149,12 @@ class ScanReader:
         orders = [(stream, self.device.order_of(stream)) for stream in self.streams]
         self.decoder = Decoder(orders, places, self.scan.n_floats, size)
         self._status = np.full(len(self.streams), GOOD, dtype=np.uint8)
-        self._status[list(self.missing)] = gap(Reason.NO_REGISTER)
+        self._status[list(self.missing.retry_at_ns)] = gap(Reason.NO_REGISTER)
         self._outdated = False
 
     def _limits(self, table: Table) -> Limits:
         own = limits_of(self.device, table)
-        missing = [(one.span.first, one.span.last) for one in self.wanted if one.position in self.missing]
+        missing = [(one.span.first, one.span.last) for one in self.wanted if one.position in self.missing.retry_at_ns]
         return replace(own, forbidden=(*own.forbidden, *missing), cuts=frozenset(self._cuts[table]))
 
     def new_block(self, time_ns: int) -> Block:
@@ -154,7 +197,7 @@ class ScanReader:
 
     def condemn(self, one: Wanted, text: str, retry_at_ns: int) -> None:
         """The device has no such register: leave it out until `retry_at_ns`."""
-        self.missing[one.position] = retry_at_ns
+        self.missing.retry_at_ns[one.position] = retry_at_ns
         self._outdated = True
         self.troubles.begin((one.position,), text)
 
@@ -164,13 +207,10 @@ class ScanReader:
         self._outdated = True
         log.info("%s: %s is read apart from what precedes it", self.device.name, self.device.name_span(before))
 
-    def due(self, now_ns: int, most: int) -> list[Request]:
-        """Requests that look whether missing registers have come to exist."""
-        ready = [position for position, at_ns in self.missing.items() if at_ns <= now_ns][:most]
-        return [hull([self.wanted[position]]) for position in ready]
-
-    def restore(self, position: int) -> None:
-        """The register exists after all: read it with the others from the next poll on."""
-        del self.missing[position]
-        self._outdated = True
-        self.troubles.end((position,))
+    def restore(self, positions: Iterable[int]) -> None:
+        """These registers exist after all: read them with the others from the next plan on."""
+        back = list(positions)
+        for position in back:
+            del self.missing.retry_at_ns[position]
+            self._outdated = True
+        self.troubles.end(back)

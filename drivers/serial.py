@@ -29,6 +29,7 @@ from drivers.serial_text import Escaped, LineScanner, TextFormat, TextMessage
 # Longer than any pause within a message (the FTDI latency timer is 16 ms), shorter than one between messages.
 IDLE_S = 0.2
 QUIET_S = 0.05
+LATE_TIMEOUTS = 3  # how long after its timeout a lost answer may still come, in timeouts
 
 
 class SerialDevice(DeviceSpec):
@@ -210,12 +211,17 @@ class ListeningSerialBus(_SerialBus):
 
 
 class PolledSerialBus(_SerialBus):
-    """A port whose devices answer when asked: one request, one message."""
+    """A port whose devices answer when asked: one request, one message.
+
+    A message does not say which request it answers. So a device that did not answer is asked nothing more until its
+    answer has come after all, or can come no more; the other devices on the port are asked meanwhile.
+    """
 
     def __init__(self, spec: SerialBusSpec, scans: Sequence[Scan], clock: Callable[[], int] = boottime_ns) -> None:
         super().__init__(spec, scans, clock)
         self._devices = {device.name: device for device in spec.devices}
         self._unsettled = False
+        self._late: dict[str, float] = {}
 
     async def poll(self, scan: Scan) -> Block:
         """Ask the scan's device, and give what its first valid message says.
@@ -225,13 +231,13 @@ class PolledSerialBus(_SerialBus):
         """
         device = self._devices[scan.device.name]
         dialect = self._dialects[device.name]
-        await self._settle()
+        await self._settle(scan, dialect)
         dialect.scanner.reset()
         self._port.discard()
         await self._port.write(device.request_bytes, self._spec.timeout_s)
         self._unsettled = True
         block = await self._answer(scan, dialect)
-        self._unsettled = False
+        self._unsettled = bool(self._late)
         block.status[block.status == ABSENT] = gap(Reason.UNDECODABLE)
         return block
 
@@ -243,7 +249,8 @@ class PolledSerialBus(_SerialBus):
     async def _answer(self, scan: Scan, dialect: _Dialect) -> Block:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._spec.timeout_s
-        received = 0
+        request = self._devices[scan.device.name].request_bytes
+        received = bytearray()
         while (left_s := deadline - loop.time()) > 0:
             waiting = dialect.scanner.pending > 0
             chunk = await self._port.read(min(left_s, IDLE_S) if waiting else left_s)
@@ -251,27 +258,31 @@ class PolledSerialBus(_SerialBus):
             if chunk is None:
                 messages, time_ns = dialect.scanner.idle(), self._clock()
             else:
-                received += len(chunk.data)
+                received += chunk.data[: len(request) + 1]
                 messages, time_ns = dialect.scanner.feed(chunk.data), chunk.time_ns
             for message, after in messages:
                 block = dialect.block(scan, message, time_ns - after * self._spec.line.byte_ns)
                 if block is not None:
                     return block
         name, waited = scan.device.name, f"within {self._spec.timeout_s:g} s"
-        if received:
-            detail = f"{name}: answered {received} bytes {waited}, but no valid message among them"
-            raise DeviceUnavailable(Reason.GARBAGE, detail)
-        raise DeviceUnavailable(Reason.TIMEOUT, f"{name}: no answer {waited}")
+        if received and received != request:  # some RS-485 adapters echo what they send
+            raise DeviceUnavailable(Reason.GARBAGE, f"answered {waited}, but with no valid message")
+        self._late[name] = deadline + LATE_TIMEOUTS * self._spec.timeout_s
+        raise DeviceUnavailable(Reason.TIMEOUT, f"no answer {waited}")
 
-    async def _settle(self) -> None:
+    async def _settle(self, scan: Scan, dialect: _Dialect) -> None:
         """After a failure an answer may still be coming: let it pass, so that it is not taken for the next one."""
         if not self._unsettled:
             return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._spec.timeout_s
-        while loop.time() < deadline and await self._port.read(QUIET_S) is not None:
-            pass
-        self._unsettled = False
+        while loop.time() < deadline and (chunk := await self._port.read(QUIET_S)) is not None:
+            if any(dialect.block(scan, message, 0) is not None for message, _ in dialect.scanner.feed(chunk.data)):
+                self._late.pop(scan.device.name, None)
+        if self._late.get(scan.device.name, 0.0) > loop.time():
+            raise DeviceUnavailable(Reason.TIMEOUT, "it may yet answer an earlier request: waiting")
+        self._late.pop(scan.device.name, None)
+        self._unsettled = bool(self._late)
 
 
 def _streams(scan: Scan) -> list[SerialStream]:

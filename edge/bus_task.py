@@ -7,8 +7,10 @@ bus) that is left alone after a failure carry the reason of that failure.
 
 import asyncio
 import heapq
+import logging
 import random
-from collections.abc import Awaitable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
@@ -20,7 +22,13 @@ from edge.device import DeviceHealth
 from edge.streams import Indices
 from edge.tasks import pause
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+# A driver bounds its own calls by its timeouts, which may be many and long. Whatever takes longer than this hangs.
+HUNG_S = 300.0
+# The device did answer: what failed is this scan, and the others of the same device need not suffer.
+_ANSWERED = frozenset({Reason.REFUSED, Reason.NO_REGISTER, Reason.UNDECODABLE})
 # Devices of a bus begin within this time, so that the first reading is never long in coming.
 MAX_PHASE_S = 1.0
 
@@ -67,10 +75,14 @@ class Defect(DeviceUnavailable):
         self.defect = cause
 
 
-async def guarded(work: Awaitable[T]) -> T:
-    """What a driver's call returns. Raises DeviceUnavailable, and turns everything unexpected into Defect."""
+async def guarded(work: Awaitable[T], limit_s: float | None = HUNG_S) -> T:
+    """What a driver's call returns. Raises DeviceUnavailable, and turns everything unexpected into Defect.
+
+    limit_s: a call that takes longer is cancelled and is a defect, too; None for those that may wait for ever.
+    """
     try:
-        return await work
+        async with asyncio.timeout(limit_s):
+            return await work
     except DeviceUnavailable:
         raise
     except Exception as error:  # drivers are other people's code; one may not stop the gateway
@@ -78,7 +90,7 @@ async def guarded(work: Awaitable[T]) -> T:
 
 
 class BusConnection:
-    """The open or closed connection of a bus, and the health of the bus and of its devices."""
+    """The open or closed connection of a bus, and the health of the bus, its devices, and a device's several scans."""
 
     def __init__(self, run: BusRun, clock: Clock, *, max_backoff_s: float, rng: random.Random) -> None:
         self.run = run
@@ -89,7 +101,20 @@ class BusConnection:
             name = scan.device.name
             fastest[name] = min(scan.interval_s, fastest.get(name, scan.interval_s))
         self.devices = {name: DeviceHealth(name, seconds, max_backoff_s, rng) for name, seconds in fastest.items()}
+        counts = Counter(scan.device.name for scan in run.scans)
+        self._scans = {
+            scan: DeviceHealth(f"{scan.device.name} every {scan.interval_s:g} s", scan.interval_s, max_backoff_s, rng)
+            for scan in run.scans
+            if counts[scan.device.name] > 1
+        }
         self._clock = clock
+
+    def healths(self, scan: Scan) -> Iterator[DeviceHealth]:
+        """Whatever may keep the scan from being asked, the whole first."""
+        yield self.health
+        yield self.devices[scan.device.name]
+        if scan in self._scans:
+            yield self._scans[scan]
 
     async def open(self) -> None:
         """Connect when not connected; raises DeviceUnavailable for the whole bus."""
@@ -103,26 +128,43 @@ class BusConnection:
         self.is_open = True
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect. A driver that fails even at this is logged, and the bus goes on without it."""
         self.is_open = False
-        await self.run.bus.close()
+        try:
+            await guarded(self.run.bus.close())
+        except DeviceUnavailable as error:
+            log.warning("bus %s: could not be closed properly: %s", self.run.name, error, exc_info=error.__cause__)
 
-    async def failed(self, device: str | None, error: DeviceUnavailable) -> None:
-        """Book a failure on the device or the whole bus. After a defect the connection is in doubt, so it goes too."""
-        whole = error.whole_bus or device is None
+    async def failed(self, scan: Scan | None, error: DeviceUnavailable) -> None:
+        """Book a failure of a scan or the whole bus. After a defect the connection is in doubt, so it goes too."""
+        whole = error.whole_bus or scan is None
         cause = error.defect if isinstance(error, Defect) else None
-        health = self.health if whole or device is None else self.devices[device]
+        health = self.health if whole or scan is None else self._ill(scan, error)
         health.failed(self._clock.boottime_ns(), error, cause)
+        if scan is not None and health is not self.devices[scan.device.name]:
+            self.devices[scan.device.name].missed(1)
         if whole or cause is not None:
             await self.close()
 
-    def good(self, device: str, latency_s: float | None = None) -> None:
+    def _ill(self, scan: Scan, error: DeviceUnavailable) -> DeviceHealth:
+        """The device, or the scan alone when the device answers and another scan of it is well."""
+        name = scan.device.name
+        well = any(
+            health.reason is None and health.last_good_ns is not None
+            for other, health in self._scans.items()
+            if other.device.name == name and other is not scan
+        )
+        return self._scans[scan] if well and error.reason in _ANSWERED else self.devices[name]
+
+    def good(self, scan: Scan, latency_s: float | None = None) -> None:
         """A device answered, so the bus is well, too."""
         now_ns = self._clock.boottime_ns()
         if self.health.reason is not None or self.health.last_good_ns is None:
             self.health.good(now_ns)
         self.health.last_good_ns = now_ns
-        self.devices[device].good(now_ns, latency_s)
+        self.devices[scan.device.name].good(now_ns, latency_s)
+        if scan in self._scans:
+            self._scans[scan].good(now_ns)
 
 
 class PolledBusTask:
@@ -173,13 +215,11 @@ class PolledBusTask:
         return due_ns + interval_ns
 
     def _resting(self, scan: Scan, now_ns: int) -> Reason | None:
-        bus = self._connection.health.resting(now_ns)
-        return bus if bus is not None else self._connection.devices[scan.device.name].resting(now_ns)
+        return next((why for one in self._connection.healths(scan) if (why := one.resting(now_ns)) is not None), None)
 
     def _excuse(self, scan: Scan) -> Reason | None:
-        """Why earlier ticks of the scan were not polled, when the bus or the device is ill."""
-        bus = self._connection.health.reason
-        return bus if bus is not None else self._connection.devices[scan.device.name].reason
+        """Why earlier ticks of the scan were not polled, when the bus, the device or the scan is ill."""
+        return next((one.reason for one in self._connection.healths(scan) if one.reason is not None), None)
 
     def _miss(self, scan: Scan, first_ns: int, last_ns: int, count: int, reason: Reason) -> None:
         if reason is not Reason.OVERRUN:
@@ -187,18 +227,15 @@ class PolledBusTask:
         self._sink.miss(scan, first_ns, last_ns, count, reason)
 
     async def _poll(self, scan: Scan, due_ns: int) -> None:
-        name = scan.device.name
         try:
             await self._connection.open()
             began_ns = self._clock.boottime_ns()
             block = await guarded(_fitting(self._bus, scan))
         except DeviceUnavailable as error:
-            await self._connection.failed(name, error)
+            await self._connection.failed(scan, error)
             self._sink.miss(scan, due_ns, due_ns, 1, error.reason)
-            if error.whole_bus:
-                self._connection.devices[name].missed(1)
             return
-        self._connection.good(name, (self._clock.boottime_ns() - began_ns) / 1e9)
+        self._connection.good(scan, (self._clock.boottime_ns() - began_ns) / 1e9)
         self._sink.take(block)
 
 

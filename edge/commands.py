@@ -7,6 +7,8 @@ there, 2 the configuration or the arguments are wrong (raised as ConfigError, pr
 import asyncio
 import json
 import socket
+import stat
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,6 +27,7 @@ from edge.config import GatewayConfig
 from edge.streams import scans_of
 
 LISTEN_MAX_S = 15.0
+PIPE_COLUMNS = 200
 
 
 @dataclass(slots=True)
@@ -47,7 +50,7 @@ class Finding:
 
 def check(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
     """Say what the configuration means; raises ConfigError when it may not run. Touches no device and no network."""
-    config = configs.load(path, registry)
+    config = configs.load(path, registry, open_files=True)
     devices = [device for bus in config.buses for device in bus.devices]
     streams = sum(len(device.streams) for device in devices)
     gateway = config.file.gateway
@@ -185,13 +188,18 @@ def _print_findings(findings: Sequence[Finding], broker: str | None, config: Gat
         result = "[green]ok[/]" if finding.ok else "[red]FAILED[/]"
         answer = f"{finding.round_trip_ms:.0f} ms" if finding.round_trip_ms is not None else "-"
         table.add_row(finding.bus, finding.device, result, f"{finding.values}/{finding.streams}", answer)
-    console = Console()
-    console.print(table)
+    _show(table, markup=True)
     for finding in findings:
         for problem in finding.problems:
             print(f"{finding.device}: {problem}")
     host, port = config.file.mqtt.host, config.file.mqtt.port
     print(f"broker: {broker}" if broker else f"broker: {host}:{port} is there")
+
+
+def _show(table: Table, *, markup: bool = False) -> None:
+    # A pipe or a log has no width of its own; a name cut in two cannot be searched for.
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    Console(markup=markup, highlight=False, width=width).print(table)
 
 
 def profiles(registry: DriverRegistry, *, as_json: bool) -> int:
@@ -206,50 +214,73 @@ def profiles(registry: DriverRegistry, *, as_json: bool) -> int:
     for profile in found:
         device = f"{profile.manufacturer} {profile.model}"
         table.add_row(profile.name, profile.driver, device, str(profile.streams), profile.document)
-    Console().print(table)
+    _show(table)
     return 0
 
 
 def status(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
-    """How the running gateway is; exit 1 when it does not answer or something of it fails."""
+    """How the running gateway is; exit 1 when it does not answer, is not connected, or a device of it fails."""
     config = configs.load(path, registry)
     try:
         answer = local_socket.ask(config.status_socket, "status")
     except local_socket.NobodyThere as error:
-        print(f"the gateway is not running: {error}")
+        if as_json:
+            print(json.dumps({"running": False, "ok": False, "problem": str(error)}))
+        else:
+            print(f"the gateway is not running: {error}")
+            print(f"Start it: weinao-gateway run {path}   or, as a service: systemctl start weinao-gateway")
         return 1
+    ok = answer["uplink"]["connected"] and not any(device["state"] in _ILL for device in answer["devices"])
     if as_json:
-        print(json.dumps(answer))
-        return 0
+        print(json.dumps({"running": True, "ok": ok, **answer}))
+    else:
+        _print_status(answer)
+    return 0 if ok else 1
+
+
+_ILL = {"failing", "backing off"}
+_DEVICE_COLUMNS = ("success_percent", "latency_p50_ms", "last_good", "last_error")
+
+
+def _print_status(answer: local_socket.Answer) -> None:
     uplink, outbox = answer["uplink"], answer["outbox"]
-    state = "connected" if uplink["connected"] else f"NOT connected ({uplink['last_error']})"
+    state = "connected" if uplink["connected"] else f"NOT connected ({uplink['last_error'] or 'not yet'})"
     print(f"gateway {answer['gateway']}, up {answer['uptime_s']:.0f} s, clock {answer['clock']}")
     print(f"uplink {state}; {uplink['acknowledged']} frames acknowledged, {uplink['retransmitted']} sent again")
     print(f"outbox {outbox['frames']} frames, {outbox['bytes'] / 1e6:.1f} of {outbox['max_bytes'] / 1e6:.0f} MB")
     table = Table()
-    for heading in ("device", "state", "success", "latency", "last good", "last problem"):
+    for heading in ("device", "state", "success %", "latency ms", "last good", "last problem"):
         table.add_column(heading)
     for device in answer["devices"]:
-        table.add_row(*(str(device.get(key, "")) for key in _DEVICE_COLUMNS))
-    Console().print(table)
-    return 0
-
-
-_DEVICE_COLUMNS = ("name", "state", "success_percent", "latency_p50_ms", "last_good", "last_error")
+        why = f", {device['reason']}" if device.get("reason") else ""
+        figures = (device.get(key) for key in _DEVICE_COLUMNS)
+        table.add_row(device["name"], device["state"] + why, *("" if one is None else str(one) for one in figures))
+    _show(table)
 
 
 def outbox(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
     """What waits on this gateway's disk, asked of the running gateway or read from the folder."""
     config = configs.load(path, registry)
     try:
-        answer = local_socket.ask(config.status_socket, "outbox")
+        answer = {"running": True, **local_socket.ask(config.status_socket, "outbox")}
     except local_socket.NobodyThere:
-        directory = config.file.outbox.directory
-        files = [entry for entry in directory.rglob("*") if entry.is_file()] if directory.is_dir() else []
-        answer = {"running": False, "directory": str(directory), "bytes": sum(f.stat().st_size for f in files)}
+        answer = _outbox_folder(config.file.outbox.directory)
     if as_json:
         print(json.dumps(answer))
     else:
         for key, value in answer.items():
             print(f"{key.replace('_', ' '):24} {value}")
     return 0
+
+
+def _outbox_folder(directory: Path) -> dict[str, Any]:
+    """What can be said of the folder when no gateway runs on it: only a gateway knows which frames are done."""
+    sizes = []
+    for entry in directory.rglob("*") if directory.is_dir() else ():
+        try:
+            found = entry.stat()
+        except FileNotFoundError:  # a gateway that starts just now tidies up
+            continue
+        if stat.S_ISREG(found.st_mode):
+            sizes.append(found.st_size)
+    return {"running": False, "directory": str(directory), "bytes": sum(sizes)}

@@ -2,13 +2,15 @@
 
 Each reading that arrives is one sample due. A stream that is silent for more than two of its intervals is missing
 samples: one for each interval that passed, the last half interval left to the reading that may still come. The reason
-is SILENT, or that of the bus when the connection is gone.
+is SILENT, or that of the bus when the connection is gone, or GARBAGE when something came that was no message. After
+such a thing, and while the silence goes on, one and a half intervals are enough: that is no jitter any more.
 
 A patient source (a file, a log) is read as fast as there is room; its holes are found in its own times.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,14 +19,32 @@ from contract.readings import ABSENT, Ints, Reason
 from drivers.base import Block, Scan
 from edge.bus_task import BusConnection, Sink, as_listening, check_fits, guarded
 from edge.clock import Clock
+from edge.streams import Indices
 from edge.tasks import pause
 
 _CHECK_S = (0.05, 1.0)
 SILENT_INTERVALS = 2
+CERTAIN_INTERVALS = 1.5
+
+
+@runtime_checkable
+class HearsNoise(Protocol):
+    """A listening bus that counts what came and was no message, so that noise is told from silence."""
+
+    @property
+    def garbage_bytes(self) -> int:
+        """Bytes so far that belonged to no message."""
+
+    @property
+    def bad_checksums(self) -> int:
+        """Messages so far whose checksum was wrong."""
 
 
 class Silence:
-    """Until when each stream of a scan is accounted, and what is missing since."""
+    """Until when each stream of a scan is accounted, and what is missing since.
+
+    `noise` is a count that rises with whatever the bus hears that is no message; `reason` the bus's own trouble.
+    """
 
     def __init__(self, scan: Scan, sink: Sink, begin_ns: int | None) -> None:
         self._scan = scan
@@ -32,44 +52,60 @@ class Silence:
         self._interval_ns = round(scan.interval_s * 1e9)
         # -1: nothing heard yet and no beginning to count from.
         self._last_ns: Ints = np.full(len(scan.streams), -1 if begin_ns is None else begin_ns, dtype=np.int64)
+        self._noise: Ints = np.zeros(len(scan.streams), dtype=np.int64)
+        self._missed = np.zeros(len(scan.streams), dtype=np.bool_)
 
-    def heard(self, block: Block, now_ns: int, reason: Reason, *, dated: bool) -> None:
+    def heard(self, block: Block, now_ns: int, reason: Reason | None, noise: int, *, dated: bool) -> None:
         """A block came at `now_ns` (UTC when `dated`); what was missing before it is explained first."""
         due = block.status != ABSENT
-        self.check(now_ns, reason, due & (self._last_ns >= 0), dated=dated)
-        self._last_ns[due] = now_ns
+        self.check(now_ns, reason, noise, due & (self._last_ns >= 0), dated=dated)
+        # A file may step back in time; what is accounted stays accounted.
+        self._last_ns[due] = np.maximum(self._last_ns[due], now_ns)
+        self._noise[due] = noise
+        self._missed[due] = False
 
     def check(
         self,
         now_ns: int,
-        reason: Reason,
-        only: np.ndarray[tuple[int], np.dtype[np.bool_]] | None,
+        reason: Reason | None,
+        noise: int,
+        only: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None,
         *,
         dated: bool = False,
     ) -> int:
         """Explain what is missing at `now_ns`; returns how many samples."""
-        silent = now_ns - self._last_ns > SILENT_INTERVALS * self._interval_ns
+        spoiled = self._noise < noise
+        patience = np.where(spoiled | self._missed, CERTAIN_INTERVALS, SILENT_INTERVALS) * self._interval_ns
+        silent = now_ns - self._last_ns > patience
         if only is not None:
             silent &= only
         if not silent.any():
             return 0
         total = 0
-        for last_ns in np.unique(self._last_ns[silent]).tolist():
-            positions = np.flatnonzero(silent & (self._last_ns == last_ns))
-            count = (now_ns - last_ns - self._interval_ns // 2) // self._interval_ns
-            until_ns = last_ns + count * self._interval_ns
-            self._sink.miss(
-                self._scan,
-                last_ns + self._interval_ns,
-                until_ns,
-                count,
-                reason,
-                positions=None if len(positions) == len(silent) else positions,
-                dated=dated,
-            )
-            self._last_ns[positions] = until_ns
-            total += count
+        for noisy in (False, True):
+            mine = silent & (spoiled == noisy)
+            for last_ns in np.unique(self._last_ns[mine]).tolist():
+                positions = np.flatnonzero(mine & (self._last_ns == last_ns))
+                why = reason or (Reason.GARBAGE if noisy else Reason.SILENT)
+                total += self._explain(positions, last_ns, now_ns, why, dated=dated)
         return total
+
+    def _explain(self, positions: Indices, last_ns: int, now_ns: int, reason: Reason, *, dated: bool) -> int:
+        """What these streams, last accounted at `last_ns`, have missed since; returns how many samples each."""
+        count = (now_ns - last_ns - self._interval_ns // 2) // self._interval_ns
+        until_ns = last_ns + count * self._interval_ns
+        self._sink.miss(
+            self._scan,
+            last_ns + self._interval_ns,
+            until_ns,
+            count,
+            reason,
+            positions=None if len(positions) == len(self._last_ns) else positions,
+            dated=dated,
+        )
+        self._last_ns[positions] = until_ns
+        self._missed[positions] = True
+        return count
 
 
 class ListeningBusTask:
@@ -103,13 +139,13 @@ class ListeningBusTask:
             return
         now_ns = self._clock.boottime_ns()
         for scan, silence in self._silences.items():
-            count = silence.check(now_ns, self._reason(), None)
+            count = silence.check(now_ns, self._connection.health.reason, self._noise())
             if count:
                 self._connection.devices[scan.device.name].missed(count)
 
-    def _reason(self) -> Reason:
-        reason = self._connection.health.reason
-        return Reason.SILENT if reason is None else reason
+    def _noise(self) -> int:
+        bus = self._connection.run.bus
+        return bus.garbage_bytes + bus.bad_checksums if isinstance(bus, HearsNoise) else 0
 
     async def _listen(self, stopping: asyncio.Event) -> None:
         """Connect, listen, and connect again with backoff. Returns when a patient source has ended."""
@@ -128,24 +164,31 @@ class ListeningBusTask:
             await pause(self._clock, wait_s, stopping)
 
     async def _hear(self, stopping: asyncio.Event) -> None:
-        blocks: AsyncIterator[Block] = aiter(as_listening(self._connection.run).listen())
+        blocks = await guarded(self._blocks())
         while not stopping.is_set():
-            block = await guarded(_next(blocks))
+            block = await guarded(self._next(blocks), limit_s=None)
             if block is None:
                 return
             # A source that knows the time but cannot wait is still watched by the gateway's own clock.
             now_ns = block.time_ns if self._patient else self._clock.boottime_ns()
             dated = block.dated and self._patient
-            self._silences[block.scan].heard(block, now_ns, self._reason(), dated=dated)
-            self._connection.good(block.scan.device.name)
+            reason = self._connection.health.reason
+            self._silences[block.scan].heard(block, now_ns, reason, self._noise(), dated=dated)
+            self._connection.good(block.scan)
             self._sink.take(block)
             if self._patient:
                 await self._sink.room()
+            else:
+                await asyncio.sleep(0)  # a device that never pauses would keep the event loop for itself
 
+    async def _blocks(self) -> AsyncIterator[Block]:
+        return aiter(as_listening(self._connection.run).listen())
 
-async def _next(blocks: AsyncIterator[Block]) -> Block | None:
-    """The next block, or None when the source has ended."""
-    async for block in blocks:
-        check_fits(block, block.scan)
-        return block
-    return None
+    async def _next(self, blocks: AsyncIterator[Block]) -> Block | None:
+        """The next block, or None when the source has ended. Raises TypeError for one that fits no scan of the bus."""
+        async for block in blocks:
+            if block.scan not in self._silences:
+                raise TypeError(f"a block of a scan of {block.scan.device.name!r} that is not this bus's")
+            check_fits(block, block.scan)
+            return block
+        return None

@@ -107,13 +107,18 @@ class Uplink:
         Cancelled while connected, it tells the city that this gateway stops on purpose; best effort, two seconds.
         """
         while True:
+            # A task of its own: a connection that breaks while we are told to stop must not swallow the cancellation.
+            session = asyncio.create_task(self._session(), name="uplink-session")
             try:
-                await self._session()
+                await asyncio.wait({session})
+            except asyncio.CancelledError:
+                session.cancel()
+                await asyncio.gather(session, return_exceptions=True)
+                raise
+            try:
+                session.result()
             except _Lost as error:
                 self._lost(error)
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                # The connection broke while we were told to stop, and its error came instead of the cancellation.
-                raise asyncio.CancelledError
             await asyncio.sleep(self._backoff.next_s())
 
     async def _session(self) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from contract.errors import DeviceUnavailable
 from contract.readings import Reason
 from drivers.base import Scan
 from drivers.modbus import ModbusBus
+from drivers.modbus_channel import SerialChannel, open_serial
 
 
 @contextmanager
@@ -193,3 +195,35 @@ async def test_rtu_over_tcp_reconnects_and_still_does_not_believe_a_late_reply_o
         assert (await bus.poll(scan)).ints.tolist() == [7, 8, 9, 10]
         assert peer.connections >= 2
         await bus.close()
+
+
+class Ears:
+    """A Listener that remembers."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Queue[bytes]()
+        self.lost = asyncio.Queue[str]()
+
+    def on_data(self, data: bytes) -> None:
+        self.heard.put_nowait(data)
+
+    def on_lost(self, detail: str) -> None:
+        self.lost.put_nowait(detail)
+
+
+async def test_input_that_is_discarded_just_as_it_comes_is_no_lost_port() -> None:
+    peer, ears = Peer({}, rtu=True), Ears()
+    with serve_pty(peer) as (path, unplug):
+        channel = await open_serial(serial_bus(path, device(*registers([0]))), ears)
+        assert isinstance(channel, SerialChannel)
+        peer.say(b"a late answer")
+        select.select([channel._fd], [], [], 1)
+        await asyncio.sleep(0)  # the loop has seen the bytes and will read them right after this
+        channel.discard_input()
+        await asyncio.sleep(0.01)
+        assert ears.lost.empty()
+        peer.say(b"more")
+        assert await asyncio.wait_for(ears.heard.get(), 1) == b"more"
+        unplug()
+        assert "lost" in await asyncio.wait_for(ears.lost.get(), 1)
+        channel.close()

@@ -279,7 +279,45 @@ async def test_when_no_register_exists_the_device_is_unavailable_and_every_poll_
             assert len(peer.requests) - before <= 60
         assert error.reason is Reason.NO_REGISTER
         assert "for holding register 0 of unit 1" in str(error)
-        assert len(peer.requests) == before  # nothing is left to ask for
+        assert len(peer.requests) == before + 1  # one register, to see whether it has come to exist
+
+
+async def test_a_device_that_refuses_everything_while_it_starts_is_read_as_soon_as_it_is_ready() -> None:
+    image = Image(illegal=set(range(100)))
+    peer = Peer(image)
+    async with bus_on(peer, device(*registers(range(3)), stream("far", 90))) as (bus, [scan]):
+        assert (await failure(bus, scan)).reason is Reason.NO_REGISTER
+        assert (await failure(bus, scan)).reason is Reason.NO_REGISTER
+        image.illegal.clear()
+        block = await bus.poll(scan)
+        assert (block.ints.tolist(), set(block.status.tolist())) == ([0, 1, 2, 90], {GOOD})
+        assert bus.explain(scan) == {}
+
+
+async def test_what_was_refused_while_nothing_could_be_read_is_asked_again_once_something_can() -> None:
+    image = Image(illegal=set(range(1000)))
+    peer = Peer(image)
+    async with bus_on(peer, device(*registers(range(100)))) as (bus, [scan]):
+        assert (await failure(bus, scan)).reason is Reason.NO_REGISTER  # only some are named yet: a poll is bounded
+        image.illegal = {7}
+        for _ in range(3):
+            block = await bus.poll(scan)
+        assert [at for at in range(100) if block.status[at] != GOOD] == [7]
+        peer.requests.clear()
+        await bus.poll(scan)
+        assert len(peer.requests) == 2
+
+
+async def test_a_device_with_one_register_among_many_that_do_not_exist_settles() -> None:
+    peer = Peer(Image(illegal=set(range(100)) - {63}))
+    async with bus_on(peer, device(*registers(range(100)))) as (bus, [scan]):
+        for _ in range(30):
+            await asyncio.gather(bus.poll(scan), return_exceptions=True)
+        block = await bus.poll(scan)
+        assert [at for at in range(100) if block.status[at] == GOOD] == [63]
+        peer.requests.clear()
+        await bus.poll(scan)
+        assert len(peer.requests) == 1
 
 
 @pytest.mark.parametrize("code", [1, 3, 4, 99])

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,50 +9,14 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from serial_adapter import TEMPERATURE, Adapter, scans_of, spec_of
 
 from contract.errors import DeviceUnavailable
-from contract.readings import ABSENT, GOOD, Kind, Quality, Reason, gap, status
-from drivers.base import Block, Scan
+from contract.readings import ABSENT, GOOD, Quality, Reason, gap, status
+from drivers.base import Block
 from drivers.registry import Registry
-from drivers.serial import DRIVER, ListeningSerialBus, PolledSerialBus, SerialBusSpec
+from drivers.serial import DRIVER, ListeningSerialBus, PolledSerialBus
 from drivers.serial_port import Line, SerialPort, explain, ports_there
-
-ORDER = {Kind.FLOAT: 0, Kind.INT: 1, Kind.BOOL: 1, Kind.TEXT: 2}
-TEMPERATURE = {"name": "t", "quantity": "temperature", "unit": "Cel", "field": "t"}
-
-
-class Adapter:
-    """A pseudo terminal behind a name that survives replugging, as /dev/serial/by-id has them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "usb-adapter"
-        self._end = -1
-        self.plug_in()
-
-    def plug_in(self) -> None:
-        self._end, other = os.openpty()
-        os.set_blocking(self._end, False)
-        self.path.symlink_to(os.ttyname(other))
-        os.close(other)
-
-    def unplug(self) -> None:
-        if self._end >= 0:
-            self.path.unlink()
-            os.close(self._end)
-            self._end = -1
-
-    def say(self, data: bytes) -> None:
-        os.write(self._end, data)
-
-    async def heard(self, length: int) -> bytes:
-        data = b""
-        async with asyncio.timeout(5):
-            while len(data) < length:
-                try:
-                    data += os.read(self._end, length - len(data))
-                except BlockingIOError:
-                    await asyncio.sleep(0.001)
-        return data
 
 
 @pytest.fixture
@@ -61,19 +24,6 @@ def adapter(tmp_path: Path) -> Iterator[Adapter]:
     adapter = Adapter(tmp_path)
     yield adapter
     adapter.unplug()
-
-
-def spec_of(adapter: Adapter, *devices: dict[str, Any], **more: Any) -> SerialBusSpec:
-    return SerialBusSpec.model_validate(
-        {"name": "bus", "driver": "serial", "serial_port": str(adapter.path), "devices": list(devices), **more}
-    )
-
-
-def scans_of(spec: SerialBusSpec) -> list[Scan]:
-    return [
-        Scan(device, tuple(sorted(device.streams, key=lambda stream: ORDER[stream.type])), device.interval_s)
-        for device in spec.devices
-    ]
 
 
 def listening(
@@ -320,79 +270,6 @@ async def test_the_sentences_of_the_wxt536_manual(adapter: Adapter) -> None:
     }
 
 
-def polled_device(name: str, address: str, **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "mode": "poll",
-        "request": rf"{address}?\r\n",
-        "text": {"kind": "regex", "pattern": rf"{address} T=(?P<t>\S+)(?: H=(?P<h>\S+))?"},
-        "streams": [TEMPERATURE, {"name": "h", "quantity": "humidity", "unit": "%", "field": "h"}],
-        **more,
-    }
-
-
-def polled(
-    adapter: Adapter, *devices: dict[str, Any], timeout_s: float = 2.0
-) -> tuple[PolledSerialBus, Sequence[Scan]]:
-    spec = spec_of(adapter, *devices, timeout_s=timeout_s)
-    scans = scans_of(spec)
-    return PolledSerialBus(spec, scans), scans
-
-
-async def test_devices_take_turns_and_foreign_or_stale_answers_are_not_taken(adapter: Adapter) -> None:
-    bus, (one, two) = polled(adapter, polled_device("one", "01"), polled_device("two", "02"))
-    await bus.open()
-    adapter.say(b"01 T=99\r\n")  # stale: before the question
-    asking = asyncio.ensure_future(bus.poll(one))
-    assert await adapter.heard(5) == b"01?\r\n"
-    adapter.say(b"01?\r\n02 T=98\r\n01 T=20.5 H=45\r\n")  # the adapter's echo, a foreign answer, the answer
-    first = await asking
-    asking = asyncio.ensure_future(bus.poll(two))
-    assert await adapter.heard(5) == b"02?\r\n"
-    adapter.say(b"02 T=-3.25\r\n")
-    second = await asking
-    await bus.close()
-    assert first.floats.tolist() == [20.5, 45]
-    assert second.floats[0] == -3.25
-    assert second.status.tolist() == [GOOD, gap(Reason.UNDECODABLE)]
-
-
-async def test_silence_is_a_timeout_and_noise_is_garbage(adapter: Adapter) -> None:
-    bus, (scan,) = polled(adapter, polled_device("one", "01"), timeout_s=0.1)
-    await bus.open()
-    with pytest.raises(DeviceUnavailable, match="no answer") as silent:
-        await bus.poll(scan)
-    asking = asyncio.ensure_future(bus.poll(scan))
-    await adapter.heard(10)
-    adapter.say(b"\x00\xff half an answ")
-    with pytest.raises(DeviceUnavailable, match="no valid message") as noisy:
-        await asking
-    assert (silent.value.reason, silent.value.whole_bus) == (Reason.TIMEOUT, False)
-    assert (noisy.value.reason, noisy.value.whole_bus) == (Reason.GARBAGE, False)
-    adapter.unplug()
-    with pytest.raises(DeviceUnavailable) as gone:
-        await bus.poll(scan)
-    await bus.close()
-    assert (gone.value.reason, gone.value.whole_bus) == (Reason.DISCONNECTED, True)
-
-
-async def test_a_late_answer_is_not_taken_for_the_next_one(adapter: Adapter) -> None:
-    bus, (scan,) = polled(adapter, polled_device("one", "01"), timeout_s=0.1)
-    await bus.open()
-    with pytest.raises(DeviceUnavailable):
-        await bus.poll(scan)
-    await adapter.heard(5)
-    asking = asyncio.ensure_future(bus.poll(scan))
-    adapter.say(b"01 T=99\r\n")  # the first question's answer
-    await adapter.heard(5)
-    adapter.say(b"01 T=20\r\n")
-    block = await asking
-    with pytest.raises(ValueError, match="writes no values"):
-        await bus.write(scan, scan.streams[0], 1.0)
-    await bus.close()
-    assert block.floats[0] == 20
-
-
 async def test_a_port_in_use_is_named_so(adapter: Adapter) -> None:
     port, other = SerialPort(Line(str(adapter.path))), SerialPort(Line(str(adapter.path)))
     await port.open()
@@ -468,7 +345,7 @@ def test_a_listening_device_is_alone_on_its_port(adapter: Adapter) -> None:
 
 def test_the_driver_tells_whether_it_listens(adapter: Adapter) -> None:
     listens = spec_of(adapter, {"name": "dev", **REGEX, "streams": [TEMPERATURE]})
-    polls = spec_of(adapter, polled_device("one", "01"))
+    polls = spec_of(adapter, {"name": "dev", "mode": "poll", "request": "?", **REGEX, "streams": [TEMPERATURE]})
     assert (DRIVER.listening(listens), DRIVER.listening(polls)) == (True, False)
     assert isinstance(DRIVER.connect(listens, scans_of(listens)), ListeningSerialBus)
     assert isinstance(DRIVER.connect(polls, scans_of(polls)), PolledSerialBus)
