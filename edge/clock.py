@@ -167,6 +167,18 @@ class TrustedClock:
         offset_ns = self.offset_ns
         return (whole_ns, False) if offset_ns is None else (whole_ns + offset_ns, True)
 
+    def age_s(self, time_ns: int | None) -> float | None:
+        """Seconds since a published time; None when that is not known: no time, or one of an earlier machine start."""
+        if time_ns is None:
+            return None
+        now_ns = self._clock.boottime_ns()
+        # No machine runs for half a century: what is earlier than this software is CLOCK_BOOTTIME, not UTC.
+        if time_ns >= BUILT_NS:
+            if not self.trusted:
+                return None
+            now_ns = self.stamp(now_ns)[0]
+        return None if time_ns > now_ns else round((now_ns - time_ns) / 1e9, 1)
+
     def take_step_s(self) -> float:
         """Seconds the clock was stepped since this was last asked; forward is positive."""
         stepped_s, self._stepped_s = self._stepped_s, 0.0

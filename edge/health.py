@@ -165,8 +165,6 @@ def outbox_figures(outbox: Outbox, clock: TrustedClock) -> Callable[[], OutboxFi
 
     def read() -> OutboxFigures:
         stats = outbox.stats()
-        now_ns = clock.stamp(clock.boottime_ns())[0]
-        age_s = 0.0 if stats.oldest_time_ns is None else max(0.0, (now_ns - stats.oldest_time_ns) / 1e9)
-        return OutboxFigures(stats.frames, stats.bytes, age_s)
+        return OutboxFigures(stats.frames, stats.bytes, clock.age_s(stats.oldest_time_ns) or 0.0)
 
     return read

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from contract.local_socket import Answer
-from edge.clock import BUILT_NS, TrustedClock
+from edge.clock import TrustedClock
 from edge.outbox import Outbox
 from edge.packer import Packer
 from edge.pipeline import Pipeline
@@ -57,22 +57,10 @@ class Status:
         stats = self._outbox.stats()
         return {
             **asdict(stats),
-            "oldest_age_s": self._age_s(stats.oldest_time_ns),
+            "oldest_age_s": self._clock.age_s(stats.oldest_time_ns),
             "thinned_in_memory_rows": self._packer.thinned_rows,
             "refusals": self._packer.refusals,
         }
-
-    def _age_s(self, time_ns: int | None) -> float | None:
-        """Seconds since a frame's time; None when that is not known: no frame, or one of an earlier machine start."""
-        if time_ns is None:
-            return None
-        now_ns = self._clock.boottime_ns()
-        # No machine runs for half a century: what is earlier than this software is CLOCK_BOOTTIME, not UTC.
-        if time_ns >= BUILT_NS:
-            if not self._clock.trusted:
-                return None
-            now_ns = self._clock.stamp(now_ns)[0]
-        return None if time_ns > now_ns else round((now_ns - time_ns) / 1e9, 1)
 
     def _uplink_answer(self) -> dict[str, Any]:
         stats = asdict(self._uplink.stats)
