@@ -1,46 +1,19 @@
 """The cloud's configuration: what the file may say, what each key means, and why its default is what it is."""
 
-import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cloud.stores.specs import StoreSpec
 from contract import config_file
-from contract.errors import ConfigError
+from contract.broker import Broker, Section, beside, is_loopback
 
-Model = TypeVar("Model", bound=BaseModel)
 MIB = 1024 * 1024
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine, without asking a resolver."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Tls(_Section):
-    """Certificates, PEM. ca: who signed the broker's. cert and key: the collector's own, where the broker asks."""
-
-    ca: Path
-    cert: Path | None = None
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _pair(self) -> "Tls":
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("expected both 'cert' and 'key', or neither")
-        return self
-
-
-class Mqtt(_Section):
+class Mqtt(Broker):
     """The broker, and how the collector reads from it.
 
     embedded: true runs a broker inside this process, for a demo; auto takes mosquitto when it is installed, as a child.
@@ -53,44 +26,26 @@ class Mqtt(_Section):
     """
 
     host: str = Field("127.0.0.1", min_length=1)
-    port: int = Field(8883, ge=1, le=65535)
     embedded: bool | Literal["auto"] = False
     share: bool = True
     version: Literal["auto", 3, 5] = "auto"
-    tls: Tls | None = None
-    plaintext: bool = False
-    username: str | None = None
-    password_file: Path | None = None
-    keepalive_s: int = Field(30, ge=5, le=3600)
     reconnect_max_s: float = Field(30, gt=0, le=3600)
     session_expiry_s: int = Field(60, ge=0, le=30 * 86400)
 
-    @model_validator(mode="after")
-    def _safe(self) -> "Mqtt":
-        if self.embedded and not is_loopback(self.host):
-            raise ValueError(f"host: an embedded broker listens on this machine alone; found {self.host!r}")
-        if self.embedded and self.tls is not None:
-            raise ValueError("tls: an embedded broker has none: it listens on this machine alone")
-        if self.tls is None and not self.plaintext and not is_loopback(self.host):
-            raise ValueError(
-                f"{self.host} is another machine and 'tls' is missing: readings and passwords would travel in "
-                "plain text. Add tls: {ca: FILE}, or plaintext: true if the network itself is protected"
-            )
-        if self.password_file is not None and self.username is None:
-            raise ValueError("password_file: needs 'username'")
-        return self
-
-    def read_password(self) -> str | None:
-        """The password, or None where the config names no file. Raises ConfigError when it cannot be read."""
-        if self.password_file is None:
-            return None
-        try:
-            return self.password_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError([f"mqtt.password_file: {self.password_file} cannot be read: {error}"]) from None
+    @model_validator(mode="before")
+    @classmethod
+    def _embedded_is_local(cls, data: Any) -> Any:
+        """Before the rules of every broker, which would advise TLS."""
+        if isinstance(data, Mapping) and data.get("embedded"):
+            host = data.get("host")
+            if isinstance(host, str) and not is_loopback(host):
+                raise ValueError(f"host: an embedded broker listens on this machine alone; found {host!r}")
+            if data.get("tls") is not None:
+                raise ValueError("tls: an embedded broker has none: it listens on this machine alone")
+        return data
 
 
-class Collector(_Section):
+class Collector(Section):
     """How much is taken at once and held in memory: at most queue_bytes + batch_bytes of messages, decoded tenfold.
 
     name: stable and different for every collector of a broker; it is the MQTT client id. linger_s: how long a batch
@@ -107,7 +62,7 @@ class Collector(_Section):
     retry_max_s: float = Field(30, gt=0, le=3600)
 
 
-class Data(_Section):
+class Data(Section):
     """The collector's own files. Collectors of one machine may share the directory.
 
     keep_hours: how long the ledger remembers single hours; totals stay. quarantine_max_bytes: the oldest goes first.
@@ -133,13 +88,13 @@ class Data(_Section):
         return self.directory / "quarantine.sqlite"
 
 
-class Status(_Section):
+class Status(Section):
     """Where the running process answers `status` and `ledger`. Default: status.sock in data.directory."""
 
     socket: Path | None = None
 
 
-class CloudConfig(_Section):
+class CloudConfig(Section):
     """The whole file."""
 
     mqtt: Mqtt = Mqtt()
@@ -157,15 +112,3 @@ class CloudConfig(_Section):
 def load(path: Path) -> CloudConfig:
     """The configuration in `path`, relative paths beside it. Raises ConfigError with one line for each problem."""
     return beside(config_file.load(path, CloudConfig), path.parent)
-
-
-def beside(model: Model, folder: Path) -> Model:
-    """The same model with every relative path of it, at any depth, in `folder`."""
-    update: dict[str, Any] = {}
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if isinstance(value, Path):
-            update[name] = folder / value
-        elif isinstance(value, BaseModel):
-            update[name] = beside(value, folder)
-    return model.model_copy(update=update)

@@ -197,12 +197,9 @@ def _tls_context(settings: Mqtt) -> ssl.SSLContext | None:
     if settings.tls is None:
         return None
     try:
-        context = ssl.create_default_context(cafile=str(settings.tls.ca))
-        if settings.tls.cert is not None:
-            context.load_cert_chain(settings.tls.cert, settings.tls.key)
+        return settings.tls.context()
     except OSError as error:
         raise ConfigError([f"mqtt.tls: {error}"]) from None
-    return context
 
 
 class _VersionRefused(Exception):

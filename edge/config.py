@@ -4,15 +4,14 @@ One file. Driver-specific parts are validated by the driver's own model; everyth
 here touches a network, a port or a device: `probe` does that.
 """
 
-import ipaddress
-import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from contract import config_file
+from contract.broker import Broker, beside
 from contract.catalogue import Area, Grade, Site
 from contract.config_file import MarkedDict, problem_at
 from contract.errors import ConfigError
@@ -36,70 +35,8 @@ class GatewaySection(Spec):
     legal_basis: str = ""
 
 
-class TlsSection(Spec):
-    """Certificates for the broker, PEM files."""
-
-    ca: Path
-    cert: Path | None = None
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _pair(self) -> "TlsSection":
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("expected both 'cert' and 'key', or neither")
-        return self
-
-    def context(self) -> ssl.SSLContext:
-        """What proves the broker to us, and us to it. Reads the files; raises OSError (ssl.SSLError is one)."""
-        context = ssl.create_default_context(cafile=str(self.ca))
-        if self.cert is not None and self.key is not None:
-            context.load_cert_chain(self.cert, self.key)
-        return context
-
-
-class MqttSection(Spec):
-    """The broker. Without `tls` only one on this machine is accepted, unless `plaintext: true` says it is meant."""
-
-    host: str = Field(min_length=1)
-    port: int = Field(8883, ge=1, le=65535)
-    tls: TlsSection | None = None
-    plaintext: bool = False
-    username: str | None = None
-    password: SecretStr | None = None
-    password_file: Path | None = None
-    keepalive_s: int = Field(30, ge=5, le=3600)
-    reconnect_max_s: float = Field(60, gt=0, le=3600)
-
-    @field_validator("host")
-    @classmethod
-    def _resolvable(cls, host: str) -> str:
-        try:
-            host.encode("idna")
-        except UnicodeError as error:
-            raise ValueError(f"{host[:80]!r} is no host name: {error}") from None
-        return host
-
-    @model_validator(mode="after")
-    def _safe(self) -> "MqttSection":
-        if self.tls is None and not self.plaintext and not is_loopback(self.host):
-            raise ValueError(
-                f"{self.host} is another machine and 'tls' is missing: readings and passwords would travel in "
-                "plain text. Add tls: {ca: FILE}, or plaintext: true if the network itself is protected"
-            )
-        if self.password is not None and self.password_file is not None:
-            raise ValueError("expected 'password' or 'password_file', not both")
-        if self.username is None and (self.password is not None or self.password_file is not None):
-            raise ValueError("'username' is missing: MQTT sends no password without one")
-        return self
-
-    def read_password(self) -> str | None:
-        """The password, from where the config says. Raises ConfigError when its file cannot be read."""
-        if self.password_file is None:
-            return self.password.get_secret_value() if self.password else None
-        try:
-            return self.password_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError([f"mqtt.password_file: {self.password_file} cannot be read: {error}"]) from None
+class MqttSection(Broker):
+    """The broker of the city."""
 
 
 class OutboxSection(Spec):
@@ -178,14 +115,6 @@ class GatewayConfig(Spec):
         return self.file.status.socket or self.file.outbox.directory / "status.sock"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine, without asking a resolver."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def load(path: Path, registry: DriverRegistry, *, open_files: bool = False) -> GatewayConfig:
     """The configuration in `path`. Raises ConfigError with every problem found, one line each.
 
@@ -213,8 +142,7 @@ def load(path: Path, registry: DriverRegistry, *, open_files: bool = False) -> G
         problems.extend(_duplicates(data, raw_buses))
     if problems or file is None:
         raise ConfigError(sorted(dict.fromkeys(problems), key=_by_place))
-    config = GatewayConfig.model_construct(file=file, buses=tuple(buses))
-    config = _relative_to(config, path.parent)
+    config = GatewayConfig.model_construct(file=beside(file, path.parent), buses=tuple(buses))
     if open_files and (problems := list(_file_problems(data, config.file.mqtt))):
         raise ConfigError(problems)
     return config
@@ -307,26 +235,6 @@ def _without(data: MarkedDict, key: str) -> MarkedDict:
     rest = MarkedDict({name: value for name, value in data.items() if name != key})
     rest.mark, rest.keys_at, rest.values_at = data.mark, data.keys_at, data.values_at
     return rest
-
-
-def _relative_to(config: GatewayConfig, folder: Path) -> GatewayConfig:
-    """Relative paths in a config mean: beside the config."""
-    file = config.file
-    mqtt = file.mqtt
-    if mqtt.tls:
-        tls = mqtt.tls.model_copy(
-            update={key: folder / value for key, value in mqtt.tls.model_dump().items() if value is not None}
-        )
-        mqtt = mqtt.model_copy(update={"tls": tls})
-    if mqtt.password_file:
-        mqtt = mqtt.model_copy(update={"password_file": folder / mqtt.password_file})
-    outbox = file.outbox.model_copy(update={"directory": folder / file.outbox.directory})
-    status = file.status
-    if status.socket:
-        status = status.model_copy(update={"socket": folder / status.socket})
-    clock = file.clock.model_copy(update={"sync_marker": folder / file.clock.sync_marker})
-    file = file.model_copy(update={"mqtt": mqtt, "outbox": outbox, "status": status, "clock": clock})
-    return config.model_copy(update={"file": file})
 
 
 def _by_place(line: str) -> tuple[str, int, int]:

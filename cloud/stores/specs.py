@@ -3,7 +3,6 @@
 Validation opens nothing; secrets in files are read when the store is made.
 """
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from cloud.stores.base import Store
 from cloud.stores.line_store import BATCH_LINES, BATCH_LINES_MAX
+from contract.broker import is_loopback
 from contract.errors import ConfigError
 
 SECRET_MAX_BYTES = 64 * 1024
@@ -159,20 +159,11 @@ def check_url(url: str, *, plaintext: bool) -> None:
         raise ValueError(f"an address begins with http:// or https:// and a host; found {url[:80]!r}")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("an address holds no credentials and no query; they have keys of their own")
-    if parts.scheme == "http" and not plaintext and not _loopback(host):
+    if parts.scheme == "http" and not plaintext and not is_loopback(host):
         raise ValueError(
             f"http:// to {host} sends readings and credentials unencrypted; use https:// (ca_file names a private "
             "authority), or say 'plaintext: true' when the network between is trusted"
         )
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _at_most_one(**ways: object) -> None:

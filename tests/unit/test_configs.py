@@ -15,6 +15,7 @@ import gateway
 from cloud import cli as cloud_cli
 from cloud import config as cloud_config
 from cloud.stores import specs
+from contract import broker
 from contract.catalogue import Area, Site
 from drivers import base, modbus_spec, replay, serial, serial_binary, serial_samples, serial_text
 from drivers.registry import Registry
@@ -33,7 +34,7 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "`gateway.area`": (Area, None),
     "`gateway.site`": (Site, None),
     "`mqtt`": (edge_config.MqttSection, None),
-    "`mqtt.tls`": (edge_config.TlsSection, None),
+    "`mqtt.tls`": (broker.Tls, None),
     "`outbox`": (edge_config.OutboxSection, None),
     "`publish`": (edge_config.PublishSection, None),
     "`clock`": (edge_config.ClockSection, None),
@@ -48,7 +49,7 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "A device of `driver: replay`": (replay.ReplayDevice, base.DeviceSpec),
     "A stream of `driver: replay`": (replay.ReplayStream, base.StreamSpec),
     "`mqtt` of the cloud": (cloud_config.Mqtt, None),
-    "`mqtt.tls` of the cloud": (cloud_config.Tls, None),
+    "`mqtt.tls` of the cloud": (broker.Tls, None),
     "`collector`": (cloud_config.Collector, None),
     "`store` of `kind: embedded`": (specs.EmbeddedSpec, None),
     "`store` of `kind: influxdb1`": (specs.Influx1Spec, None),

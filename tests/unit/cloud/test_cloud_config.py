@@ -39,7 +39,7 @@ def test_relative_paths_are_beside_the_config(tmp_path: Path) -> None:
         (GOOD + "mqtt: {host: broker.city}\n", r":5:\d+: mqtt: broker.city is another machine and 'tls' is missing"),
         (GOOD + "mqtt: {embedded: true, host: 0.0.0.0}\n", "an embedded broker listens on this machine alone"),
         (GOOD + "mqtt: {tls: {ca: a, cert: b}}\n", "expected both 'cert' and 'key', or neither"),
-        (GOOD + "mqtt: {password_file: p}\n", "password_file: needs 'username'"),
+        (GOOD + "mqtt: {password_file: p}\n", "'username' is missing: MQTT sends no password without one"),
         (GOOD + "collector:\n  batch_frame: 5\n", r":6:3: collector.batch_frame: unknown key.*batch_frames"),
         (GOOD + "collector: {name: a/b}\n", "collector.name"),
         ("data: {directory: d}\n", "store: missing"),

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from contract.broker import is_loopback
 from contract.errors import ConfigError
 from drivers.registry import Registry
-from edge.config import GatewayConfig, MqttSection, PublishSection, is_loopback, load
+from edge.config import GatewayConfig, MqttSection, PublishSection, load
 
 BUSES = """
 buses:
