@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import FrameError
-from contract.frame_layout import MAX_ID, Place, Reader, Writer
+from contract.frame_layout import MAX_ID, Place, Reader, Writer, constant, filled, repeats, same
 from contract.frame_types import MAX_CELLS, MAX_GAPS, Counters, Gap
 from contract.readings import Ints, Table, reason_of
 
@@ -40,34 +40,34 @@ def write_gaps(out: Writer, gaps: tuple[Gap, ...]) -> None:
 def write_counters(out: Writer, counters: Counters, tables: tuple[Table, ...]) -> int:
     """The counters; the flags that tell how. Raises FrameError for numbers that no gateway can have."""
     count = len(counters.streams)
-    books = [counters.due, counters.suppressed, counters.thinned]
-    if any(len(column) != count for column in (*books, counters.until_ns)):
+    if any(len(column) != count for column in (counters.due, counters.suppressed, counters.thinned, counters.until_ns)):
         raise FrameError("counters whose columns differ in length")
-    streams, last = _streams_of(tables), _last_times_of(tables)
-    flags = HAS_COUNTERS
-    if np.array_equal(streams, counters.streams):
+    flags, books = HAS_COUNTERS, []
+    if same(_streams_of(tables), counters.streams):
         flags |= SAME_STREAMS
-        if np.array_equal(last, counters.until_ns):
+        if same(_last_times_of(tables), counters.until_ns):
             flags |= UNTIL_LAST
     else:
-        out.number(count)
-        out.columns((counters.streams.astype(np.int64) - np.arange(count))[None, :])
-    if count:
         _check_ids(counters.streams)
-        if min(int(column.min()) for column in books) < 0:
-            raise FrameError("counters are not negative")
-    if count and (counters.due == counters.due[0]).all():
+        out.number(count)
+        out.columns((counters.streams - np.arange(count))[None, :])
+    if count and constant(counters.due):
         flags |= ONE_DUE
+        _check_books(counters.due[:1])
         out.number(int(counters.due[0]))
-        books = books[1:]
-    if not counters.suppressed.any() and not counters.thinned.any():
+    else:
+        books.append(counters.due)
+    if np.count_nonzero(counters.suppressed) or np.count_nonzero(counters.thinned):
+        books += [counters.suppressed, counters.thinned]
+    else:
         flags |= NOTHING_LEFT_OUT
-        books = books[:-2]
+    if books:
+        _check_books(np.array(books))
     if not flags & UNTIL_LAST:
         books.append(counters.until_ns - out.time_base)
     out.charge(4 * count)
     if books:
-        out.columns(np.stack(books))
+        out.columns(np.array(books))
     return flags
 
 
@@ -134,11 +134,10 @@ class BooksReader:
         count = self._count
         columns = self.data.columns(self._books)
         books = len(columns) - (not self.flags & UNTIL_LAST)
-        if columns[:books].size and columns[:books].min() < 0:
-            raise FrameError("counters are not negative")
+        _check_books(columns[:books])
         left = list(columns)
         streams = self._streams(tables)
-        due = np.full(count, self._due, dtype=np.int64) if self.flags & ONE_DUE else left.pop(0)
+        due = filled(count, self._due, np.int64) if self.flags & ONE_DUE else left.pop(0)
         if self.flags & NOTHING_LEFT_OUT:
             suppressed, thinned = np.zeros((2, count), dtype=np.int64)
         else:
@@ -155,7 +154,7 @@ class BooksReader:
             wide = self.data.columns(self._ids)[0] + np.arange(self._count)
             _check_ids(wide)
             ids = wide.astype(np.int32)
-        if not (ids[1:] > ids[:-1]).all() and len(np.unique(ids)) < len(ids):
+        if repeats(ids):
             raise FrameError("counters name a stream twice")
         return ids
 
@@ -170,6 +169,11 @@ def _last_times_of(tables: tuple[Table, ...]) -> Ints:
     """For each stream of the tables the last time of its table; too short when a table has none."""
     parts = [table.times[-1:].repeat(len(table.streams)) for table in tables]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+def _check_books(books: Ints) -> None:
+    if books.size and int(books.min()) < 0:
+        raise FrameError("counters are not negative")
 
 
 def _check_ids(ids: NDArray[np.int32] | Ints) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.frame_numbers import Unsigned
+from contract.frame_bits import Unsigned
 from contract.readings import Bytes, Floats, Ints
 
 Mask = NDArray[np.bool_]
@@ -18,7 +18,8 @@ MAX_DECIMALS = 9
 RAW = 16
 """The scale of a column of raw doubles is RAW plus how many low bits, zero in all of them, are cut off."""
 MAX_SCALE = RAW + 63
-_POWERS = 10.0 ** np.arange(MAX_DECIMALS + 1)
+POWERS = 10.0 ** np.arange(MAX_DECIMALS + 1)
+_NOWHERE = np.empty(0, dtype=np.int64)
 _SAMPLE_ROWS = 8
 _EXCEPTION_SHARE = 4
 """At most one value in so many may be stored apart (NaN, -0.0, a glitch) before the column is stored as raw doubles."""
@@ -42,11 +43,11 @@ def scale_floats(columns: Floats, hint: NDArray[np.int8] | None) -> tuple[Ints, 
 
     A scale up to 9 is a number of decimals: value = integer / 10**scale, correctly rounded. RAW and above: raw doubles.
     """
-    known = hint is not None and bool(((hint >= 0) & (hint <= MAX_DECIMALS)).all())
+    known = hint is not None and bool(hint.view(np.uint8).max() <= MAX_DECIMALS)
     scales = hint.astype(np.int64) if known and hint is not None else _guess(columns)
     integers, wrong = _try(columns, scales)
-    if not wrong.any():
-        return integers, scales.astype(np.uint8), np.empty(0, dtype=np.int64)
+    if not np.count_nonzero(wrong):
+        return integers, scales.astype(np.uint8), _NOWHERE
     failed = np.flatnonzero(wrong.any(axis=1))
     floats, limit = columns[failed], columns.shape[1] // _EXCEPTION_SHARE
     settled = _settle(floats, _guess(floats) if known else scales[failed])
@@ -63,12 +64,12 @@ def scale_floats(columns: Floats, hint: NDArray[np.int8] | None) -> tuple[Ints, 
 def unscale_floats(integers: Ints, scales: Bytes) -> Floats:
     """The doubles of `integers` (S, T)."""
     if len(scales) and scales.max() <= MAX_DECIMALS:
-        power = _POWERS[scales[0]] if (scales == scales[0]).all() else _POWERS[scales][:, None]
+        power = POWERS[scales[0]] if (scales == scales[0]).all() else POWERS[scales][:, None]
         plain: Floats = integers / power
         return plain
     decimal = scales <= MAX_DECIMALS
     floats = np.empty(integers.shape, dtype=np.float64)
-    floats[decimal] = integers[decimal] / _POWERS[scales[decimal]][:, None]
+    floats[decimal] = integers[decimal] / POWERS[scales[decimal]][:, None]
     shifts = (scales[~decimal] - RAW).astype(np.uint64)[:, None]
     floats[~decimal] = (integers[~decimal].view(np.uint64) << shifts).view(np.float64)
     return floats
@@ -76,7 +77,7 @@ def unscale_floats(integers: Ints, scales: Bytes) -> Floats:
 
 def _try(columns: Floats, scales: Ints) -> tuple[Ints, Mask]:
     """The integers of `columns` at `scales`, and which of them do not give back the same 64 bits."""
-    power = _POWERS[scales][:, None]
+    power = POWERS[scales][:, None]
     with np.errstate(invalid="ignore", over="ignore"):
         integers = np.rint(columns * power).astype(np.int64)
     return integers, (integers / power).view(np.int64) != columns.view(np.int64)
@@ -106,8 +107,8 @@ def _fewest(floats: Floats) -> Ints:
     fewest = np.full(floats.shape, -1, dtype=np.int64)
     for decimals in range(MAX_DECIMALS, -1, -1):
         with np.errstate(invalid="ignore", over="ignore"):
-            integers = np.rint(floats * _POWERS[decimals]).astype(np.int64)
-        fewest[(integers / _POWERS[decimals]).view(np.int64) == floats.view(np.int64)] = decimals
+            integers = np.rint(floats * POWERS[decimals]).astype(np.int64)
+        fewest[(integers / POWERS[decimals]).view(np.int64) == floats.view(np.int64)] = decimals
     return fewest
 
 

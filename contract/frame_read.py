@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import FrameError
-from contract.frame_columns import MAX_DECIMALS, MAX_SCALE, RAW, unscale_floats
+from contract.frame_columns import MAX_DECIMALS, MAX_SCALE, POWERS, RAW, unscale_floats
 from contract.frame_layout import (
     ALL_GOOD,
     FLOAT_DECIMALS,
@@ -21,6 +21,8 @@ from contract.frame_layout import (
     UNITS_NS,
     Place,
     Reader,
+    filled,
+    repeats,
 )
 from contract.frame_numbers import unfold, wrapped
 from contract.frame_types import MAX_CELLS, MAX_TABLES, MAX_TEXT_BYTES, MAX_TEXTS
@@ -144,21 +146,24 @@ class TableReader:
         return Table(kind, streams, times.copy(), values.T, status.T, decimals)
 
     def _streams(self, plan: _Plan) -> NDArray[np.int32]:
+        if not plan.count:
+            return np.empty(0, dtype=np.int32)
         ids = np.arange(self._next_id, self._next_id + plan.count)
-        if plan.streams is not None and plan.count:
+        least, most = self._next_id, self._next_id + plan.count - 1
+        if plan.streams is not None:
             ids += self._data.columns(plan.streams)[0]
-            if len(np.unique(ids)) < plan.count:
+            if repeats(ids):
                 raise FrameError("a table names a stream twice")
-        if plan.count:
-            if int(ids.min()) < 0 or int(ids.max()) > MAX_ID:
-                raise FrameError("a stream id out of range")
-            self._next_id = int(ids[-1]) + 1
+            least, most = int(ids.min()), int(ids.max())
+        if least < 0 or most > MAX_ID:
+            raise FrameError("a stream id out of range")
+        self._next_id = int(ids[-1]) + 1
         return ids.astype(np.int32)
 
     def _read_times(self, times: _Times) -> Ints:
         if times.found is None:
             if times.steps is None:
-                offsets = np.full(times.length, times.first, dtype=np.int64)
+                offsets = np.array([times.first] * times.length, dtype=np.int64)
             else:
                 offsets = self._data.columns(times.steps)[0].copy()
                 offsets[0] = times.first
@@ -169,7 +174,7 @@ class TableReader:
     def _status(self, plan: _Plan) -> Bytes:
         good, shape = self._good_as, (plan.count, plan.times.length)
         if plan.status is None:
-            return np.full(shape, plan.codes[0] or good, dtype=np.uint8)
+            return filled(plan.count * plan.times.length, plan.codes[0] or good, np.uint8).reshape(shape)
         codes = np.frombuffer(plan.codes, dtype=np.uint8).copy()
         codes[codes == GOOD] = good
         ranks = self._data.columns(plan.status)
@@ -190,8 +195,7 @@ class TableReader:
             return self._texts(columns, self._data.columns(plan.extra)[0]), None
         if plan.form != FLOAT_MIXED:
             decimals = plan.form - FLOAT_DECIMALS
-            scales = np.full(count, decimals, dtype=np.uint8)
-            return unscale_floats(columns, scales), scales.view(np.int8)
+            return columns / POWERS[decimals], filled(count, decimals, np.int8)
         return self._mixed_floats(plan, columns)
 
     def _mixed_floats(self, plan: _Plan, columns: Ints) -> tuple[Floats, NDArray[np.int8] | None]:

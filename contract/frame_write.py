@@ -18,6 +18,9 @@ from contract.frame_layout import (
     SAME_TIMES,
     UNITS_NS,
     Writer,
+    constant,
+    repeats,
+    same,
 )
 from contract.frame_numbers import fold
 from contract.frame_types import MAX_TABLES, MAX_TEXT_BYTES, MAX_TEXTS
@@ -55,7 +58,7 @@ class TableWriter:
         mark |= self._write_times(table.times)
         mark |= self._write_ids(table.streams)
         missing: Mask | None = None
-        if not table.status.any():
+        if not np.count_nonzero(table.status):
             mark |= ALL_GOOD
         elif count and length:
             status = np.ascontiguousarray(table.status.T)
@@ -84,9 +87,9 @@ class TableWriter:
             return 0
         offsets = times - self._out.time_base
         unit = _unit(offsets)
-        offsets = offsets // UNITS_NS[unit]
-        self._out.number(fold(int(offsets[0])) << 2 | unit)
+        self._out.number(fold(int(offsets[0]) // UNITS_NS[unit]) << 2 | unit)
         if len(times) > 1:
+            offsets //= UNITS_NS[unit]
             steps = np.empty_like(offsets)
             np.subtract(offsets[1:], offsets[:-1], out=steps[1:])
             steps[0] = steps[1]
@@ -95,16 +98,15 @@ class TableWriter:
 
     def _write_ids(self, streams: NDArray[np.int32]) -> int:
         count = len(streams)
-        relative = streams.astype(np.int64) - np.arange(self._next_id, self._next_id + count)
-        follows = not relative.any()
-        if not follows and (int(streams.min()) < 0 or len(np.unique(streams)) < count):
-            raise FrameError("stream ids are unique within a table and not negative")
+        expected = np.arange(self._next_id, self._next_id + count)
         self._out.number(count)
         if count:
             self._next_id = int(streams[-1]) + 1
-        if follows:
+        if same(streams, expected.astype(np.int32)):
             return IDS_FOLLOW
-        self._out.columns(relative[None, :])
+        if int(streams.min()) < 0 or repeats(streams):
+            raise FrameError("stream ids are unique within a table and not negative")
+        self._out.columns((streams - expected)[None, :])
         return 0
 
     def _write_status(self, status: Bytes) -> None:
@@ -132,7 +134,7 @@ class TableWriter:
         integers, scales, apart = scale_floats(floats, hint)
         self._out.columns(integers)
         first = int(scales[0])
-        if first <= MAX_DECIMALS and not len(apart) and not (scales != first).any():
+        if first <= MAX_DECIMALS and not len(apart) and constant(scales):
             return FLOAT_DECIMALS + first
         self._out.columns(scales.astype(np.int64)[None, :])
         self._out.number(len(apart))
@@ -167,9 +169,9 @@ def _columns_of(table: Table, dtype: type[Number], missing: Mask | None) -> NDAr
 
 def _unit(offsets: Ints) -> int:
     """The index of the coarsest unit that all times are whole multiples of."""
-    if (offsets % UNITS_NS[2]).any():
-        return 0 if (offsets % UNITS_NS[1]).any() else 1
-    return 2 if (offsets % UNITS_NS[3]).any() else 3
+    if np.count_nonzero(offsets % UNITS_NS[2]):
+        return 0 if np.count_nonzero(offsets % UNITS_NS[1]) else 1
+    return 2 if np.count_nonzero(offsets % UNITS_NS[3]) else 3
 
 
 def _utf8(text: str) -> bytes:

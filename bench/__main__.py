@@ -1,0 +1,63 @@
+"""Benchmarks, each with its floor and its Python reference measured in the same run.
+
+python -m bench [NAME ...] [--json] [--quick]
+"""
+
+import argparse
+import importlib
+import sys
+import time
+from pathlib import Path
+
+# The real servers and programs are started by the same helpers as in the tests.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from servers import ServerFailed, ServerMissing
+
+from bench.processes import BenchFailed
+from bench.report import Report
+
+NAMES = {
+    "wire": "payload bytes per reading, lossless, and the time to write and read them",
+    "outbox": "durable appends, beside what the disk itself can do",
+    "gateway": "10 Modbus TCP units x 100 registers, acknowledged by a real collector",
+    "collector": "frames through mosquitto into real databases, beside the same lines posted ready-made",
+    "latency": "from the register's read to the point in the database, 1,000 readings a second",
+    "profiles": "bytes on the uplink's socket, by profile, for a typical site",
+    "scale": "many gateways, each with a connection of its own",
+}
+
+
+def main() -> int:
+    """Run what was asked for; 0 also when targets are missed: that is a finding, not a failure. 1 when one broke."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--quick", action="store_true", help="shorter runs: noisier figures, to try a change")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in NAMES]
+    if unknown:
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
+    report = Report(sys.stdout, options.json)
+    broken = [name for name in options.names or NAMES if not _run(name, report, quick=options.quick)]
+    missed = report.missed()
+    if missed and not options.json:
+        print(f"\nmissed: {', '.join(missed)}")
+    return 1 if broken else 0
+
+
+def _run(name: str, report: Report, *, quick: bool) -> bool:
+    report.begin(name, NAMES[name])
+    began_s = time.monotonic()
+    try:
+        importlib.import_module(f"bench.{name}").run(report, quick=quick)
+    except (BenchFailed, ServerFailed, ServerMissing, AssertionError, OSError) as error:
+        print(f"{name}: broke: {error}", file=sys.stderr)
+        return False
+    finally:
+        report.end(name, time.monotonic() - began_s)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

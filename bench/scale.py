@@ -1,0 +1,153 @@
+"""Why: a city has thousands of gateways. How do CPU, memory and latency grow, and where is the end of one machine?
+
+Gateways at frame level, each with an MQTT connection of its own, one frame every two seconds, through a real mosquitto
+and a real collector into a real VictoriaMetrics. Latency is from a frame's publish to its acknowledgement. First more
+gateways with 20 streams each (60 readings a frame), then more streams of 100 gateways.
+The last lines say what a city of nine million units at one reading a minute would need, by the largest case.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from servers import Mosquitto, VictoriaMetrics
+
+from bench import processes
+from bench.feeder import Shape, births, frames
+from bench.fleet import Tally, connect
+from bench.processes import BenchFailed, Meter, folder, rss_mb
+from bench.report import Figure, Report, quantile
+from bench.sites import cloud
+from bench.wire_data import TICK_NS
+from contract import frame
+from contract.catalogue import Birth
+
+GATEWAYS = (1, 100, 500, 2000)
+STREAMS = (10, 100, 1000)
+PERIOD_S = 2.0
+WARM_S = 2.0
+CITY_UNITS, CITY_PER_MINUTE = 9_000_000, 1
+
+
+def run(report: Report, *, quick: bool) -> None:
+    """All figures of scale."""
+    rounds = 4 if quick else 8
+    largest = None
+    for count in GATEWAYS[:3] if quick else GATEWAYS:
+        largest = _case(Shape(gateways=count, streams=20, rows=3, rounds=rounds))
+        _tell(report, f"scale/{count}", largest, f"{count} gateways, {largest.frames_per_s:,.0f} frames/s")
+    for count in STREAMS:
+        found = _case(Shape(gateways=100, streams=count, rows=1, rounds=rounds))
+        _tell(report, f"scale/streams/{100 * count}", found, f"100 gateways x {count} streams, a reading each a frame")
+    if largest is not None:
+        _city(report, largest)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one case did in its steady part. cpu: seconds a 100k readings of each process; rss: MB of each.
+
+    cold_s: from the first connection until a frame of every gateway is stored, none of them known before.
+    """
+
+    frames_per_s: float
+    readings_per_s: float
+    cpu: dict[str, float]
+    rss: dict[str, float]
+    p50_s: float
+    p99_s: float
+    cold_s: float
+
+
+def _case(shape: Shape) -> Case:
+    crowd = _crowd(shape)
+    with folder() as where, ExitStack() as stack:
+        broker = stack.enter_context(Mosquitto(where / "mosquitto"))
+        database = stack.enter_context(VictoriaMetrics(where / "victoria"))
+        store = f"{{kind: influxdb2, url: {database.url}, bucket: weinao, reader: victoria}}"
+        (where / "cloud.yaml").write_text(cloud(broker.port, store), encoding="utf-8")
+        collector = stack.enter_context(processes.collector(where))
+        pids = {"collector": collector.pid, "broker": broker.pid, "database": database.pid}
+        return asyncio.run(_play(broker.port, crowd, shape, pids))
+
+
+def _crowd(shape: Shape) -> list[tuple[Birth, list[tuple[int, bytes]]]]:
+    end_ns = time.time_ns() // TICK_NS * TICK_NS
+    return [
+        (one, [(made.header.sequence, frame.encode(made)) for made in frames(shape, one, end_ns=end_ns, seed=number)])
+        for number, one in enumerate(births(shape))
+    ]
+
+
+async def _play(
+    port: int, crowd: Sequence[tuple[Birth, Sequence[tuple[int, bytes]]]], shape: Shape, pids: dict[str, int]
+) -> Case:
+    tally = Tally()
+    began_s = time.monotonic()
+    fleet = await connect(port, crowd, tally)
+    for one in fleet:
+        one.send(0)
+    await _until(tally, shape.gateways, 90.0)
+    cold_s = time.monotonic() - began_s
+    playing = [
+        asyncio.create_task(one.play(PERIOD_S * number / len(fleet), PERIOD_S)) for number, one in enumerate(fleet)
+    ]
+    await asyncio.sleep(WARM_S)
+    meter, first = Meter.start(**pids), tally.acknowledged
+    tally.latencies_s.clear()
+    await asyncio.sleep((shape.rounds - 1) * PERIOD_S - WARM_S)
+    took_s, cpu, done = meter.seconds(), meter.cpu(), tally.acknowledged - first
+    rss = {name: rss_mb(pid) for name, pid in pids.items()}
+    latencies = list(tally.latencies_s)
+    await asyncio.gather(*playing)
+    await _until(tally, shape.frames, 30.0)
+    for one in fleet:
+        one.close()
+    readings = done * shape.points
+    if not latencies:
+        raise BenchFailed(f"no frame of {shape.gateways} gateways was acknowledged in {took_s:.0f} s")
+    each = {name: seconds / max(readings, 1) * 1e5 for name, seconds in cpu.items()}
+    p50_s, p99_s = quantile(latencies, 0.5), quantile(latencies, 0.99)
+    return Case(done / took_s, readings / took_s, each, rss, p50_s, p99_s, cold_s)
+
+
+async def _until(tally: Tally, stored: int, seconds: float) -> None:
+    deadline_s = time.monotonic() + seconds
+    while tally.acknowledged < stored:
+        if time.monotonic() > deadline_s:
+            raise BenchFailed(f"{tally.acknowledged} of {stored} frames acknowledged in {seconds:g} s")
+        await asyncio.sleep(0.02)
+
+
+def _tell(report: Report, prefix: str, found: Case, note: str) -> None:
+    report.add(
+        Figure(
+            f"{prefix}/cpu_s_per_100k",
+            found.cpu["collector"],
+            "s",
+            floor=found.cpu["broker"] + found.cpu["database"],
+            note=f"the collector's; floor: broker and database; {note}, {found.readings_per_s:,.0f} readings/s",
+        ),
+        Figure(f"{prefix}/broker_cpu_s_per_100k", found.cpu["broker"], "s"),
+        Figure(f"{prefix}/database_cpu_s_per_100k", found.cpu["database"], "s"),
+        Figure(f"{prefix}/collector_rss_mb", found.rss["collector"], "MB"),
+        Figure(f"{prefix}/broker_rss_mb", found.rss["broker"], "MB"),
+        Figure(f"{prefix}/cold_start_s", found.cold_s, "s", note="all connect, tell their births, have a frame stored"),
+        Figure(f"{prefix}/p50_ms", found.p50_s * 1e3, "ms"),
+        Figure(f"{prefix}/p99_ms", found.p99_s * 1e3, "ms"),
+    )
+
+
+def _city(report: Report, largest: Case) -> None:
+    per_s = CITY_UNITS * CITY_PER_MINUTE / 60
+    for name, cpu in largest.cpu.items():
+        report.add(
+            Figure(
+                f"scale/city/{name}_cores",
+                per_s / 1e5 * cpu,
+                "cores",
+                note=f"{CITY_UNITS:,} units, {per_s:,.0f} readings/s in frames of 60, as measured above",
+            )
+        )
