@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from servers import ServerFailed, ServerMissing
 
 from bench.processes import BenchFailed
-from bench.report import Report
+from bench.report import Report, record
 
 NAMES = {
     "wire": "payload bytes per reading, lossless, and the time to write and read them",
@@ -34,12 +34,20 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="shorter runs: noisier figures, to try a change")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="renew the tables of this page, between its marks")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
     report = Report(sys.stdout, options.json)
-    broken = [name for name in options.names or NAMES if not _run(name, report, quick=options.quick)]
+    broken = []
+    for name in options.names or NAMES:
+        before = len(report.figures)
+        if not _run(name, report, quick=options.quick):
+            broken.append(name)
+        elif options.record is not None:
+            page = options.record.read_text(encoding="utf-8")
+            options.record.write_text(record(page, name, report.figures[before:]), encoding="utf-8")
     missed = report.missed()
     if missed and not options.json:
         print(f"\nmissed: {', '.join(missed)}")

@@ -20,6 +20,8 @@ from typing import Self
 import psutil
 from programs import Program
 
+BROKER = "set_tcp_nodelay true"
+"""mosquitto as it should run: without this, Nagle's algorithm holds every acknowledgement back for 40 ms."""
 ROOT = Path(__file__).resolve().parent.parent
 
 

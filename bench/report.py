@@ -106,6 +106,38 @@ def _ratio(value: float | None, base: float | None) -> str:
     return f"{value / base:.2f}" if value is not None and base else "-"
 
 
+def markdown(figures: Iterable[Figure]) -> str:
+    """The figures as a table for docs/performance.md."""
+    rows = ["| metric | figure | target | floor | reference | |", "|---|---|---|---|---|---|"]
+    for one in figures:
+        sign = "≥" if one.higher else "≤"
+        target = "" if one.target is None else f"{sign} {text(one.target)}"
+        verdict = {None: "", True: "ok", False: "**miss**"}[one.ok]
+        beside = [_beside(one.value, base) for base in (one.floor, one.reference)]
+        said = " ".join(part for part in (verdict, one.note) if part)
+        rows.append(
+            f"| `{one.metric}` | {text(one.value)} {one.unit} | {target} | {beside[0]} | {beside[1]} | {said} |"
+        )
+    return "\n".join(rows)
+
+
+def _beside(value: float | None, base: float | None) -> str:
+    """A base, and how many times it the value is."""
+    if base is None:
+        return ""
+    return text(base) if value is None or not base else f"{text(base)} ({value / base:.2f}x)"
+
+
+def record(page: str, name: str, figures: Iterable[Figure]) -> str:
+    """The page with the table between the marks of this benchmark renewed. Raises ValueError without such marks."""
+    begin, end = f"<!-- bench {name} -->", f"<!-- end of {name} -->"
+    head, found, rest = page.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"no {begin} ... {end} in the page")
+    return f"{head}{begin}\n{markdown(figures)}\n{end}{tail}"
+
+
 def quantile(values: Iterable[float], share: float) -> float:
     """The value below which `share` of `values` lie; the largest for 1. Raises ValueError for none."""
     ordered = sorted(values)

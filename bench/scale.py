@@ -64,7 +64,7 @@ class Case:
 def _case(shape: Shape) -> Case:
     crowd = _crowd(shape)
     with folder() as where, ExitStack() as stack:
-        broker = stack.enter_context(Mosquitto(where / "mosquitto"))
+        broker = stack.enter_context(Mosquitto(where / "mosquitto", processes.BROKER))
         database = stack.enter_context(VictoriaMetrics(where / "victoria"))
         store = f"{{kind: influxdb2, url: {database.url}, bucket: weinao, reader: victoria}}"
         (where / "cloud.yaml").write_text(cloud(broker.port, store), encoding="utf-8")

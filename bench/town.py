@@ -52,7 +52,7 @@ class Hub:
 def hub(where: Path, *, queryable_at_once: bool = False) -> Iterator[Hub]:
     """A city that listens. queryable_at_once: with InfluxDB; VictoriaMetrics shows points about a second later."""
     with ExitStack() as stack:
-        broker = stack.enter_context(Mosquitto(where / "mosquitto"))
+        broker = stack.enter_context(Mosquitto(where / "mosquitto", processes.BROKER))
         if queryable_at_once:
             database: HttpServer = stack.enter_context(InfluxDB(where / "influxdb"))
             store = f"{{kind: influxdb1, url: {database.url}, database: {DATABASE}}}"

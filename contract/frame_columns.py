@@ -18,7 +18,7 @@ MAX_DECIMALS = 9
 RAW = 16
 """The scale of a column of raw doubles is RAW plus how many low bits, zero in all of them, are cut off."""
 MAX_SCALE = RAW + 63
-POWERS = 10.0 ** np.arange(MAX_DECIMALS + 1)
+POWERS: Floats = 10.0 ** np.arange(MAX_DECIMALS + 1, dtype=np.float64)
 _NOWHERE = np.empty(0, dtype=np.int64)
 _SAMPLE_ROWS = 8
 _EXCEPTION_SHARE = 4
@@ -45,13 +45,13 @@ def scale_floats(columns: Floats, hint: NDArray[np.int8] | None) -> tuple[Ints, 
     """
     known = hint is not None and bool(hint.view(np.uint8).max() <= MAX_DECIMALS)
     scales = hint.astype(np.int64) if known and hint is not None else _guess(columns)
-    integers, wrong = _try(columns, scales)
+    integers, wrong = _try(columns, _power(scales))
     if not np.count_nonzero(wrong):
         return integers, scales.astype(np.uint8), _NOWHERE
     failed = np.flatnonzero(wrong.any(axis=1))
     floats, limit = columns[failed], columns.shape[1] // _EXCEPTION_SHARE
     settled = _settle(floats, _guess(floats) if known else scales[failed])
-    again, astray = _try(floats, settled)
+    again, astray = _try(floats, _power(settled))
     raw = np.flatnonzero(np.count_nonzero(astray, axis=1) > limit)
     again[raw], settled[raw] = _raw(floats[raw])
     astray[raw] = False
@@ -75,12 +75,16 @@ def unscale_floats(integers: Ints, scales: Bytes) -> Floats:
     return floats
 
 
-def _try(columns: Floats, scales: Ints) -> tuple[Ints, Mask]:
-    """The integers of `columns` at `scales`, and which of them do not give back the same 64 bits."""
-    power = POWERS[scales][:, None]
+def _try(columns: Floats, power: Floats | np.float64) -> tuple[Ints, Mask]:
+    """The integers of `columns` times `power`, and which of them do not give back the same 64 bits."""
     with np.errstate(invalid="ignore", over="ignore"):
         integers = np.rint(columns * power).astype(np.int64)
     return integers, (integers / power).view(np.int64) != columns.view(np.int64)
+
+
+def _power(scales: Ints) -> Floats:
+    """What the columns of these scales are multiplied by, ready to be spread over their rows."""
+    return POWERS[scales][:, None]
 
 
 def _guess(columns: Floats) -> Ints:
@@ -95,7 +99,7 @@ def _guess(columns: Floats) -> Ints:
 
 def _settle(columns: Floats, scales: Ints) -> Ints:
     """The scales raised to what every cell needs that has a decimal form at all."""
-    wrong = _try(columns, scales)[1]
+    wrong = _try(columns, _power(scales))[1]
     needed = np.zeros(columns.shape, dtype=np.int64)
     needed[wrong] = _fewest(columns[wrong])
     settled: Ints = np.maximum(scales, needed.max(axis=1))
@@ -104,11 +108,14 @@ def _settle(columns: Floats, scales: Ints) -> Ints:
 
 def _fewest(floats: Floats) -> Ints:
     """The fewest decimals that give back each double, -1 where no number of them does."""
-    fewest = np.full(floats.shape, -1, dtype=np.int64)
-    for decimals in range(MAX_DECIMALS, -1, -1):
-        with np.errstate(invalid="ignore", over="ignore"):
-            integers = np.rint(floats * POWERS[decimals]).astype(np.int64)
-        fewest[(integers / POWERS[decimals]).view(np.int64) == floats.view(np.int64)] = decimals
+    fewest = np.zeros(floats.shape, dtype=np.int64)
+    unfit = np.ones(floats.shape, dtype=np.bool_)
+    for power in POWERS:
+        unfit &= _try(floats, power)[1]
+        if not np.count_nonzero(unfit):
+            return fewest
+        fewest += unfit
+    fewest[unfit] = -1
     return fewest
 
 

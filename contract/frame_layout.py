@@ -128,7 +128,11 @@ class Reader:
 
     def number(self, most: int) -> int:
         """The next number of shape; raises FrameError when it is above `most`."""
-        number, self._at = get_varint(self._body, self._at)
+        at, body = self._at, self._body
+        if at < len(body) and body[at] < 0x80:
+            number, self._at = body[at], at + 1
+        else:
+            number, self._at = get_varint(body, at)
         if number > most:
             raise FrameError(f"{number} found where {most} is the most")
         return number

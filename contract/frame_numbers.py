@@ -21,7 +21,7 @@ A varint is LEB128: seven bits a byte, least significant first, the high bit set
 zigzag (0, -1, 1, -2 are 0, 1, 2, 3). Widths stop at 57 because a number of up to 57 bits lies within the eight
 bytes from where it starts, which makes reading it one gather.
 
-A short column is handled as Python's integers: below some 60 numbers that costs less than calling numpy 40 times.
+A short column is handled as Python's integers: some 50 numbers cost less that way than a dozen calls of numpy.
 """
 
 from bisect import bisect_left
@@ -54,6 +54,7 @@ _WIDEST = 57
 _FULL = 58
 _VARINT = 63
 _SHORT = 48
+"""The length up to which a column on its own is handled as Python's integers."""
 _SHORT_SPAN = 1 << 52
 """The values of a short column lie so close together that no step between them needs care."""
 _ALL_BITS = (1 << 64) - 1

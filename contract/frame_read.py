@@ -148,14 +148,16 @@ class TableReader:
     def _streams(self, plan: _Plan) -> NDArray[np.int32]:
         if not plan.count:
             return np.empty(0, dtype=np.int32)
-        ids = np.arange(self._next_id, self._next_id + plan.count)
-        least, most = self._next_id, self._next_id + plan.count - 1
-        if plan.streams is not None:
-            ids += self._data.columns(plan.streams)[0]
-            if repeats(ids):
-                raise FrameError("a table names a stream twice")
-            least, most = int(ids.min()), int(ids.max())
-        if least < 0 or most > MAX_ID:
+        first, self._next_id = self._next_id, self._next_id + plan.count
+        ids: Ints = np.arange(first, self._next_id)
+        if plan.streams is None:
+            if self._next_id > MAX_ID + 1:
+                raise FrameError("a stream id out of range")
+            return ids.astype(np.int32)
+        ids += self._data.columns(plan.streams)[0]
+        if repeats(ids):
+            raise FrameError("a table names a stream twice")
+        if int(ids.min()) < 0 or int(ids.max()) > MAX_ID:
             raise FrameError("a stream id out of range")
         self._next_id = int(ids[-1]) + 1
         return ids.astype(np.int32)
