@@ -35,7 +35,7 @@ PATIENCE_S = 120.0
 
 def run(report: Report, *, quick: bool) -> None:
     """All figures of the collector, for each database."""
-    rounds = 25 if quick else 90
+    rounds = 25 if quick else 70
     whole, small = Shape(rounds=rounds), Shape(streams=20, rows=5, rounds=rounds * 3)
     for name in ("victoria", "influxdb"):
         with folder() as where, _database(name, where) as base:

@@ -18,14 +18,19 @@ from contract.topics import TopicKind
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK, _PINGREQ = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90, 0xC0
 _QOS1, _RETAIN = 0x02, 0x01
 CONNECTING = 100
+ACK_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the whole fleet did. latencies_s: from a frame's publish to its acknowledgement."""
+    """What the whole fleet did. latencies_s: from a frame's first publish to its acknowledgement.
 
-    sent: int = 0
+    births_asked: acknowledgements that said a frame's birth is not known. resent: frames sent again.
+    """
+
     acknowledged: int = 0
+    births_asked: int = 0
+    resent: int = 0
     latencies_s: list[float] = field(default_factory=list)
 
 
@@ -41,6 +46,8 @@ class Gateway(asyncio.Protocol):
         self._rest = b""
         self._packet = 1
         self._sent_s: dict[int, float] = {}
+        self._due_s: dict[int, float] = {}
+        self._frames = dict(messages)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who we are."""
@@ -69,8 +76,19 @@ class Gateway(asyncio.Protocol):
         """Publish one of the messages."""
         sequence, data = self._messages[number]
         self._sent_s[sequence] = time.monotonic()
-        self._tally.sent += 1
+        self._due_s[sequence] = self._sent_s[sequence] + ACK_TIMEOUT_S
         self._publish(self._birth.path.topic(TopicKind.DATA), data)
+
+    def send_late_again(self) -> None:
+        """As a gateway does with what nobody acknowledged in time; call it about once a second."""
+        now_s = time.monotonic()
+        self._again([sequence for sequence, due_s in self._due_s.items() if due_s < now_s])
+
+    def _again(self, sequences: Sequence[int]) -> None:
+        for sequence in sequences:
+            self._tally.resent += 1
+            self._due_s[sequence] = time.monotonic() + ACK_TIMEOUT_S
+            self._publish(self._birth.path.topic(TopicKind.DATA), self._frames[sequence])
 
     async def play(self, delay_s: float, period_s: float) -> None:
         """Send all messages but the first, which is for `send`, one every `period_s`, beginning after `delay_s`."""
@@ -90,7 +108,7 @@ class Gateway(asyncio.Protocol):
         if kind == _CONNACK:
             topic = self._birth.path.topic(TopicKind.ACK)
             self._write(_SUBSCRIBE, struct.pack(">H", 1) + _text(topic) + b"\x01")
-            self._publish(self._birth.path.topic(TopicKind.BIRTH), self._birth.encode(), retain=True)
+            self._tell_birth()
         elif kind == _SUBACK and not self.ready.done():
             self.ready.set_result(None)
         elif kind == _PUBLISH:
@@ -102,12 +120,21 @@ class Gateway(asyncio.Protocol):
 
     def _acknowledged(self, payload: bytes) -> None:
         now_s = time.monotonic()
-        for low, high in ack.decode(payload).stored:
+        answer = ack.decode(payload)
+        if answer.unknown_epochs:
+            self._tally.births_asked += 1
+            self._tell_birth()
+            self._again(list(self._due_s))
+        for low, high in answer.stored:
             for sequence in range(low, high + 1):
                 sent_s = self._sent_s.pop(sequence, None)
+                self._due_s.pop(sequence, None)
                 if sent_s is not None:
                     self._tally.acknowledged += 1
                     self._tally.latencies_s.append(now_s - sent_s)
+
+    def _tell_birth(self) -> None:
+        self._publish(self._birth.path.topic(TopicKind.BIRTH), self._birth.encode(), retain=True)
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         self._packet = self._packet % 65535 + 1
