@@ -1,6 +1,6 @@
 """What a camera driver and the vision of the gateway agree on: the scene, a look, and who takes looks.
 
-A camera driver turns a source into `Look`s: small pictures, already masked, in the size that the model wants. Everything
+A camera driver turns a source into `Look`s: small pictures, masked, in the size that the model wants. Everything
 that counts lives in edge/vision. A look never leaves the processes that look; what leaves is numbers.
 
 Points are fractions of the picture: (0, 0) is its top left corner, (1, 1) its bottom right one.
@@ -67,9 +67,7 @@ class Measure(StrEnum):
     COVERAGE = "coverage"  # share of the interval that was seen
     FRAMES_USED = "frames_used"
     FRAMES_DROPPED = "frames_dropped"
-    CAMERA_STATE = (
-        "camera_state"  # a word: ok, connecting, stalled, frozen, black, overexposed, blurred, covered, moved
-    )
+    CAMERA_STATE = "camera_state"  # a word: ok, stalled, frozen, black, overexposed, ...
     MODEL = "model"  # first 12 hex digits of the model's SHA-256
     CALIBRATION = "calibration"  # first 12 hex digits of the hash of lines, zones, masks and ground
 
@@ -98,7 +96,7 @@ class CameraDeviceSpec(DeviceSpec):
     zones: tuple[Zone, ...] = ()
     ground: Ground | None = None
     hide_below: int | None = Field(None, ge=2)
-    streams: Sequence[CameraStreamSpec] = ()  # type: ignore[assignment]  # empty: those that follow from lines and zones
+    streams: Sequence[CameraStreamSpec] = ()  # empty: those that follow from lines and zones
 
 
 class CameraBusSpec(BusSpec):
