@@ -20,6 +20,7 @@ from edge.config import GatewayConfig, OutboxSection
 from edge.dating import Datings, machine_boot
 from edge.health import HealthBus, health_scan_of, outbox_figures, system_figures
 from edge.outbox import Outbox
+from edge.outbox_disk import Disk
 from edge.packer import Packer
 from edge.pipeline import Pipeline
 from edge.status import Status
@@ -54,13 +55,12 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     file = config.file
     runs = [_bus_run(bus, registry) for bus in config.buses]
     health = health_scan_of(runs, file.health.interval_s)
-    sources = [(scan, not bus.listening) for bus in runs for scan in bus.scans]
-    table = StreamTable([*sources, (health, True)])
-    birth = make_birth(
-        file.gateway, config.buses, table.entries, software=importlib.metadata.version("weinao")
-    ).encode()
+    table = StreamTable([*((scan, not bus.listening) for bus in runs for scan in bus.scans), (health, True)])
+    software = importlib.metadata.version("weinao")
+    birth = make_birth(file.gateway, config.buses, table.entries, software=software).encode()
     epoch = epoch_of(birth)
-    outbox = _open_outbox(file.outbox, lambda: books.state())
+    taps = runtime.taps_of(file, table.entries)
+    outbox = _open_outbox(file.outbox, lambda: books.state(), taps.disk if taps else None)
     outbox.save_birth(epoch, birth)
     resumed = resume(outbox.recovery.last_state, outbox.recovery.frames, outbox.birth)
     books = Books(table.entries, resumed)
@@ -82,29 +82,29 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
         linger_s=file.publish.effective_linger_s(),
         max_readings=file.publish.max_readings,
         has_room=lambda: outbox.stats().frames < PATIENCE_FRAMES,
+        told=taps.frames.add if taps else None,
     )
     pipeline = Pipeline(table, clock, packer)
     health_bus = HealthBus(
         lambda: supervisor.devices(), clock, outbox_figures(outbox, clock), system_figures(file.outbox.directory)
     )
-    supervisor = Supervisor(
-        [*runs, BusRun("gateway", health_bus, [health])], pipeline, machine, max_backoff_s=file.backoff_max_s
-    )
+    own = BusRun("gateway", health_bus, [health])
+    supervisor = Supervisor([*runs, own], pipeline, machine, max_backoff_s=file.backoff_max_s)
     datings = Datings(outbox.load_note, outbox.save_note, machine_boot())
     datings.begin(boot, resumed.newest_ns, machine.boottime_ns())
-    path = decode_birth(birth).path
-    uplink = Uplink(path, outbox, file.mqtt, file.publish, boot=boot, epoch=epoch, datings=datings)
+    uplink = Uplink(decode_birth(birth).path, outbox, file.mqtt, file.publish, boot=boot, epoch=epoch, datings=datings)
     status = Status(file.gateway.id, clock, supervisor, pipeline, packer, outbox, uplink)
-    return runtime.Parts(machine, clock, datings, supervisor, packer, outbox, uplink, status, config.status_socket)
+    return runtime.Parts(config, machine, clock, datings, supervisor, packer, outbox, uplink, status, taps)
 
 
-def _open_outbox(section: OutboxSection, state: Callable[[], bytes]) -> Outbox:
+def _open_outbox(section: OutboxSection, state: Callable[[], bytes], disk: Disk | None) -> Outbox:
     outbox = Outbox.open(
         section.directory,
         max_bytes=section.max_bytes,
         min_free_bytes=section.min_free_bytes,
         state=state,
         keep_whole=lru_cache(64)(lambda epoch: alarms_of(outbox.birth(epoch))),
+        disk=disk,
     )
     return outbox
 

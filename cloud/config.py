@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from cloud.stores.specs import StoreSpec
 from contract import config_file
 from contract.broker import Broker, Section, beside, is_loopback
+from contract.metrics_config import Metrics
 
 MIB = 1024 * 1024
 
@@ -46,15 +47,17 @@ class Mqtt(Broker):
 
 
 class Collector(Section):
-    """How much is taken at once and held in memory: at most queue_bytes + batch_bytes of messages, decoded tenfold.
+    """How much is taken at once and held in memory: queue_bytes, and batches_under_way * batch_bytes, decoded tenfold.
 
-    name: stable and different for every collector of a broker; it is the MQTT client id. linger_s: how long a batch
-    waits for more, so that one fsync serves many frames. max_future_s: readings dated further ahead are quarantined.
+    name: stable and different for every collector of a broker; it is the MQTT client id. batches_under_way: three, as
+    there are three steps (decode, write, note) that can go on at once. linger_s: how long a batch waits for more, so
+    that one fsync serves many frames. max_future_s: readings dated further ahead are quarantined.
     """
 
     name: str = Field("weinao-collector", pattern=r"^[A-Za-z0-9_.\-]{1,64}$")
     batch_frames: int = Field(500, ge=1, le=10_000)
-    batch_bytes: int = Field(4 * MIB, ge=64 * 1024, le=256 * MIB)
+    batch_bytes: int = Field(MIB, ge=64 * 1024, le=256 * MIB)
+    batches_under_way: int = Field(3, ge=1, le=16)
     linger_s: float = Field(0.005, ge=0, le=5)
     queue_frames: int = Field(2000, ge=1, le=65535)
     queue_bytes: int = Field(32 * MIB, ge=64 * 1024, le=4096 * MIB)
@@ -94,6 +97,12 @@ class Status(Section):
     socket: Path | None = None
 
 
+class CollectorMetrics(Metrics):
+    """Where Prometheus finds this process. The port is not a gateway's, so that both may be on one machine."""
+
+    port: int = Field(9465, ge=0, le=65535)
+
+
 class CloudConfig(Section):
     """The whole file."""
 
@@ -102,6 +111,7 @@ class CloudConfig(Section):
     store: StoreSpec
     data: Data
     status: Status = Status()
+    metrics: CollectorMetrics | None = None
 
     @property
     def status_socket(self) -> Path:

@@ -1,7 +1,7 @@
 """Looking at the ledger's file: a running process and a command beside a stopped one see the same report."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cloud.ledger_book import EMPTY, Book, merge, unpack
@@ -16,6 +16,25 @@ def read_file(file: Path, *, stream: str | None = None, hours: bool = False) -> 
     db = connect_read_only(file)
     try:
         return read_report(db, stream=stream, hours=hours)
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{file} is not a ledger that this version can read: {error}") from None
+    finally:
+        db.close()
+
+
+def each_gateway(file: Path) -> Iterator[LedgerReport]:
+    """The report of one gateway after the other, by name: for who sums up many. Raises as `read_file`."""
+    db = connect_read_only(file)
+    try:
+        found = db.execute("SELECT id FROM gateways ORDER BY city, district, street, gateway").fetchall()
+        for (key,) in found:
+            db.execute("BEGIN")
+            try:
+                row = db.execute("SELECT * FROM gateways WHERE id = ?", (key,)).fetchone()
+                view = _gateway_view(db, row, hours=False)
+            finally:
+                db.execute("COMMIT")
+            yield build([view])
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{file} is not a ledger that this version can read: {error}") from None
     finally:

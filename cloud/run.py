@@ -21,11 +21,14 @@ from cloud.collector import Collector
 from cloud.config import CloudConfig
 from cloud.intake import Intake
 from cloud.ledger import Ledger
+from cloud.metrics import CollectorMetrics, Taps
+from cloud.metrics_taps import CountedQuarantine, TimedSource, TimedStore
 from cloud.quarantine import Quarantine
 from cloud.stores.base import Store
 from cloud.stores.specs import make_store
 from contract import local_socket
 from contract.errors import Fatal, StoreUnavailable
+from contract.metrics_http import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class Cloud:
         self._ready_file = ready_file
         self._stopping = asyncio.Event()
         self._started = time.monotonic()
+        self._metrics: MetricsServer | None = None
 
     def stop(self) -> None:
         """Begin to stop. `run` returns when everything is."""
@@ -56,7 +60,7 @@ class Cloud:
                 files.callback(ledger.close)
                 births = Births(data.births)
                 files.callback(births.close)
-                quarantine = Quarantine(data.quarantine, max_bytes=data.quarantine_max_bytes)
+                quarantine = CountedQuarantine(data.quarantine, max_bytes=data.quarantine_max_bytes)
                 files.callback(quarantine.close)
             except StoreUnavailable as error:
                 raise Fatal(f"the collector's files cannot be opened: {error}") from None
@@ -64,16 +68,31 @@ class Cloud:
                 if store is None:
                     return
                 intake = Intake(self._config.mqtt, self._config.collector)
+                taps = Taps(TimedSource(intake), TimedStore(store), quarantine)
                 collector = Collector(
-                    intake, store, ledger=ledger, births=births, quarantine=quarantine, settings=self._config.collector
+                    taps.source,
+                    taps.store,
+                    ledger=ledger,
+                    births=births,
+                    quarantine=quarantine,
+                    settings=self._config.collector,
                 )
                 handlers: dict[str, local_socket.Handler] = {
                     "status": lambda _: self._status(intake, collector, ledger, quarantine),
                     "ledger": lambda asked: _report(ledger, asked),
                 }
-                async with local_socket.serve(self._config.status_socket, handlers):
+                metrics = CollectorMetrics(self._config, taps, intake, collector)
+                async with local_socket.serve(self._config.status_socket, handlers), self._shown(metrics):
                     await self._guard(intake, collector, died)
             await asyncio.to_thread(_last_fold, ledger)
+
+    @contextlib.asynccontextmanager
+    async def _shown(self, metrics: CollectorMetrics) -> AsyncIterator[None]:
+        if self._config.metrics is None:
+            yield
+            return
+        async with metrics.serve() as self._metrics:
+            yield
 
     @contextlib.asynccontextmanager
     async def _broker(self) -> AsyncIterator["asyncio.Task[str] | None"]:
@@ -159,6 +178,7 @@ class Cloud:
             "collector": asdict(collector.counts),
             "quarantine": asdict(quarantine.totals()),
             "gateways": [asdict(row) for row in report.gateways],
+            "metrics": None if self._metrics is None else self._metrics.told(),
             "ledger": {"summary": report.summary(), "closes": report.closes, **report.totals},
         }
 

@@ -7,7 +7,7 @@ driver under the entry point group `weinao.drivers`; the object is a `Driver`.
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +16,9 @@ from contract.catalogue import Grade, Site
 from contract.names import Name
 from contract.readings import GOOD, Bytes, Floats, Ints, Kind, Value
 from contract.units import Unit
+
+if TYPE_CHECKING:
+    from drivers.base_camera import OpenCapture
 
 # The gateway publishes NAME.success and NAME.latency of a device and NAME.count of a stream: names are at most 64.
 DEVICE_NAME_MAX_CHARS = 56
@@ -119,7 +122,7 @@ class Scan:
     """Streams of one device that are read together.
 
     `streams` is ordered: first the FLOAT ones, then INT and BOOL, then TEXT. The positions in it are the positions of
-    a block's status.
+    a block's status. `good`: that status when nothing is wrong, read-only.
     """
 
     device: DeviceSpec
@@ -128,6 +131,7 @@ class Scan:
     n_floats: int = field(init=False)
     n_ints: int = field(init=False)
     n_texts: int = field(init=False)
+    good: Bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         order = {Kind.FLOAT: 0, Kind.INT: 1, Kind.BOOL: 1, Kind.TEXT: 2}
@@ -137,6 +141,9 @@ class Scan:
         object.__setattr__(self, "n_floats", ranks.count(0))
         object.__setattr__(self, "n_ints", ranks.count(1))
         object.__setattr__(self, "n_texts", ranks.count(2))
+        good = np.full(len(ranks), GOOD, dtype=np.uint8)
+        good.flags.writeable = False
+        object.__setattr__(self, "good", good)
 
 
 @dataclass(slots=True, eq=False)
@@ -146,7 +153,8 @@ class Block:
     time_ns: when it was measured, CLOCK_BOOTTIME; UTC when `dated` (the source knew). floats: float64 (n_floats,),
     ints: int64 (n_ints,) with bools as 0 and 1, texts: str (n_texts,): raw, before scale and offset.
     status: uint8 (n_floats + n_ints + n_texts,): GOOD, what the device says of the value, `gap(reason)` for a
-    sample that was due and could not be had, ABSENT for one that was not due.
+    sample that was due and could not be had, ABSENT for one that was not due. `scan.good` itself says at no cost that
+    nothing is wrong; `own_status` makes it writable.
     """
 
     scan: Scan
@@ -156,6 +164,17 @@ class Block:
     texts: list[str]
     status: Bytes
     dated: bool = False
+
+    @property
+    def clean(self) -> bool:
+        """Every value is there and good, and whoever made the block said so."""
+        return self.status is self.scan.good
+
+    def own_status(self) -> Bytes:
+        """The status, to be written to."""
+        if self.clean:
+            self.status = self.status.copy()
+        return self.status
 
     @classmethod
     def empty(cls, scan: Scan, time_ns: int, fill: int = GOOD) -> "Block":
@@ -215,6 +234,7 @@ class Driver:
 
     connect: makes the bus from its spec and its scans, opening nothing. listening: connect returns a ListeningBus.
     patient: blocks come from a file or log that can wait, so the host may pause it when the outbox fills.
+    capture: for cameras, whose readings the gateway's own vision makes: starts taking looks. `connect` then raises.
     """
 
     name: str
@@ -222,6 +242,7 @@ class Driver:
     connect: Callable[[Any, Sequence[Scan]], Bus]
     listening: Callable[[Any], bool] = lambda _spec: False
     patient: bool = False
+    capture: "OpenCapture | None" = None
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class _Group:
         self.floats_at: _Index = self.positions[self.to_floats]
         self.ints_at: _Index = self.positions[self.to_ints] - n_floats
         self.truth: _Index = np.flatnonzero([stream.type is Kind.BOOL for _, stream, _ in members])
+        self.words = width == 2
         bits = [stream.bit_range if not stream.table.is_bits else (0, 0) for _, stream, _ in members]
         self.left = np.array([63 - last for _, last in bits], dtype=np.uint64)
         self.right = np.array([63 - last + first for first, last in bits], dtype=np.uint64)
@@ -93,9 +94,8 @@ class Decoder:
         # One byte beyond the replies stays zero: shorter integers are padded with it.
         self.buffer = bytearray(size + 1)
         self._bytes = np.frombuffer(self.buffer, dtype=np.uint8)
-        widths = {"float32": 4, "float64": 8}
         self._groups = {
-            kind: _Group(found, n_floats, widths.get(kind, 8), size)
+            kind: _Group(found, n_floats, _width(kind, found), size)
             for kind, found in members.items()
             if kind != "text"
         }
@@ -114,6 +114,9 @@ class Decoder:
                 with np.errstate(invalid="ignore"):  # a signalling NaN is data, not an error
                     block.floats[group.floats_at] = raw.view("<f4" if kind == "float32" else "<f8")[:, 0]
                 continue
+            if group.words:
+                _place(block, group, raw.view("<i2" if kind == "signed" else "<u2")[:, 0].astype(np.int64))
+                continue
             words = raw.view("<u8")[:, 0]
             if kind == "signed":
                 _place(block, group, (words << group.left).view(np.int64) >> group.right.view(np.int64))
@@ -131,7 +134,7 @@ class Decoder:
                     bad[group.to_ints] = wide
             _place(block, group, words)
             if bad is not None and bad.any():
-                block.status[group.positions[bad]] = _UNDECODABLE
+                block.own_status()[group.positions[bad]] = _UNDECODABLE
         self._decode_texts(block)
 
     def _decode_texts(self, block: Block) -> None:
@@ -143,7 +146,7 @@ class Decoder:
             try:
                 block.texts[position - first_text] = raw.partition(b"\0")[0].decode().rstrip()
             except UnicodeDecodeError:
-                block.status[position] = _UNDECODABLE
+                block.own_status()[position] = _UNDECODABLE
 
 
 def _group_of(stream: ModbusStream) -> str:
@@ -158,11 +161,21 @@ def _group_of(stream: ModbusStream) -> str:
     return "signed" if stream.format in _SIGNED else "unsigned"
 
 
+def _width(kind: str, members: Sequence[tuple[int, ModbusStream, list[int]]]) -> int:
+    """Bytes that each member is gathered into: integers that are one whole register each need no shifting."""
+    if kind in ("signed", "unsigned") and all(s.registers == 1 and s.bit_range == (0, 15) for _, s, _ in members):
+        return 2
+    return 4 if kind == "float32" else 8
+
+
 def _place(block: Block, group: _Group, values: NDArray[np.int64] | NDArray[np.uint64]) -> None:
     if len(group.truth):
         values[group.truth] = values[group.truth] != 0
     if len(group.floats_at):
         block.floats[group.floats_at] = values[group.to_floats]
+    elif len(group.ints_at) == len(block.ints):
+        block.ints = values.view(np.int64)
+        return
     if len(group.ints_at):
         block.ints[group.ints_at] = values[group.to_ints].view(np.int64)
 

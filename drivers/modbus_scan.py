@@ -159,9 +159,10 @@ class ScanReader:
 
     def new_block(self, time_ns: int) -> Block:
         """A block in which only the missing registers are gaps."""
-        block = Block.empty(self.scan, time_ns)
-        block.status[:] = self._status
-        return block
+        scan = self.scan
+        ints = np.zeros(scan.n_ints, dtype=np.int64)
+        status = self._status.copy() if self.missing.retry_at_ns else scan.good
+        return Block(scan, time_ns, np.zeros(scan.n_floats), ints, [""] * scan.n_texts, status)
 
     def take(self, ask: Ask, pdu: bytes) -> None:
         """Store a reply to a planned request."""
@@ -183,7 +184,9 @@ class ScanReader:
         """Decode what was stored, then lay the gaps over it."""
         self.decoder.decode(block)
         for positions, code in gaps:
-            block.status[positions] = code
+            block.own_status()[positions] = code
+        if block.clean:
+            return block
         missing = block.status >= 0xC0
         if missing.any():
             block.floats[missing[: len(block.floats)]] = 0.0

@@ -20,13 +20,22 @@ MAX_GAPS = 4096
 
 @dataclass(slots=True)
 class Row:
-    """Readings of one group at one time: the values and statuses of its scan, unpublished streams included."""
+    """Readings of one group at one time: the values and statuses of its scan, unpublished streams included.
+
+    whole: every value is there. The arrays may be shared; who changes one puts another in its place.
+    """
 
     time_ns: int
     floats: Floats
     ints: Ints
     texts: list[str]
     status: Bytes
+    whole: bool = False
+
+    def change_status(self, status: Bytes) -> None:
+        """Take another status; not every value is there any more."""
+        self.status = status
+        self.whole = False
 
 
 @dataclass(slots=True)
@@ -114,7 +123,7 @@ class Batch:
                     continue
                 present = row.status < MISSING
                 self.thinned[group.span] += (present & drops)[group.positions]
-                row.status = np.where(drops, ABSENT, row.status).astype(np.uint8)
+                row.change_status(np.where(drops, ABSENT, row.status).astype(np.uint8))
                 if (row.status[group.positions] < MISSING).any():
                     kept.append(row)
             self.rows -= len(rows) - len(kept)
@@ -150,6 +159,11 @@ def _tables(group: Group, rows: list[Row]) -> Iterable[Table]:
     if not rows:
         return
     times = np.array([row.time_ns for row in rows], dtype=np.int64)
+    if all(row.whole for row in rows):
+        for columns in group.tables:
+            good = np.zeros((len(rows), len(columns.ids)), dtype=np.uint8)
+            yield Table(columns.kind, columns.ids, times, _values(columns, rows), good, columns.decimals)
+        return
     status = np.stack([row.status for row in rows])
     for columns in group.tables:
         codes = status[:, columns.positions]
@@ -165,10 +179,12 @@ def _tables(group: Group, rows: list[Row]) -> Iterable[Table]:
 
 def _values(columns: Columns, rows: list[Row]) -> NDArray[np.generic]:
     if columns.kind is Kind.FLOAT:
-        return np.stack([row.floats for row in rows])[:, columns.columns]
+        floats = np.array([row.floats for row in rows])
+        return floats if columns.every else floats[:, columns.columns]
     if columns.kind is Kind.TEXT:
         texts = np.array([row.texts for row in rows], dtype=object)
         chosen: NDArray[np.object_] = texts[:, columns.columns]
         return chosen
-    ints = np.stack([row.ints for row in rows])[:, columns.columns]
+    ints = np.array([row.ints for row in rows])
+    ints = ints if columns.every else ints[:, columns.columns]
     return ints.astype(np.bool_) if columns.kind is Kind.BOOL else ints

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from contract.errors import ConfigError, Fatal
 from drivers.base import DriverRegistry
-from edge import commands
 from edge.config import GatewayConfig, load
 
 Run = Callable[[GatewayConfig, DriverRegistry], int]
@@ -45,11 +44,13 @@ def main(arguments: Sequence[str], registry: DriverRegistry, run: Run) -> int:
 
 
 def _do(options: argparse.Namespace, registry: DriverRegistry, run: Run) -> int:
+    if options.command == "run":
+        return run(load(options.config, registry), registry)
+    from edge import commands  # what prints tables is no burden to what runs for years
+
     if options.command == "profiles":
         return commands.profiles(registry, as_json=options.json)
     path: Path = options.config
-    if options.command == "run":
-        return run(load(path, registry), registry)
     if options.command == "probe":
         return asyncio.run(commands.probe(path, registry, as_json=options.json))
     command = {"check": commands.check, "status": commands.status, "outbox": commands.outbox}[options.command]

@@ -15,6 +15,7 @@ from contract.broker import Broker, beside
 from contract.catalogue import Area, Grade, Site
 from contract.config_file import MarkedDict, problem_at
 from contract.errors import ConfigError
+from contract.metrics_config import Metrics
 from contract.names import Name
 from drivers.base import BusSpec, DriverRegistry, Spec
 
@@ -100,6 +101,7 @@ class GatewayFile(Spec):
     clock: ClockSection = ClockSection()
     health: HealthSection = HealthSection()
     status: StatusSection = StatusSection()
+    metrics: Metrics | None = None
     backoff_max_s: float = Field(60, gt=0, le=3600)
 
 
@@ -143,7 +145,7 @@ def load(path: Path, registry: DriverRegistry, *, open_files: bool = False) -> G
     if problems or file is None:
         raise ConfigError(sorted(dict.fromkeys(problems), key=_by_place))
     config = GatewayConfig.model_construct(file=beside(file, path.parent), buses=tuple(buses))
-    if open_files and (problems := list(_file_problems(data, config.file.mqtt))):
+    if open_files and (problems := [*_file_problems(data, config.file.mqtt), *_metrics_problems(data, config.file)]):
         raise ConfigError(problems)
     return config
 
@@ -169,6 +171,17 @@ def _file_problems(data: MarkedDict, mqtt: MqttSection) -> Iterable[str]:
         mqtt.tls.context()
     except OSError as error:
         yield problem_at(data, ["mqtt", "tls"], f"these are no PEM certificate and key that belong together: {error}")
+
+
+def _metrics_problems(data: MarkedDict, file: GatewayFile) -> Iterable[str]:
+    """What is wrong with the files that `metrics` names."""
+    if file.metrics is None:
+        return
+    for key, read in (("password_file", file.metrics.credentials), ("tls", file.metrics.context)):
+        try:
+            read()
+        except ConfigError as error:
+            yield problem_at(data, ["metrics", key], error.problems[0].partition(": ")[2])
 
 
 def _bus(data: MarkedDict, index: int, raw: object, registry: DriverRegistry) -> BusSpec:

@@ -192,19 +192,27 @@ class Outbox(KeyFiles):
         if frames and self._writer.wants_state(self._queued_bytes + size):
             job.state = self._state()
         loop = asyncio.get_running_loop()
+        landed: asyncio.Future[None] = loop.create_future()
         self._queued_bytes += size
 
-        def landed() -> None:
+        def land() -> None:
             self._queued_bytes -= size
             self._arrived.set()
+            if not landed.done():
+                landed.set_result(None)
 
         def tell(_: object) -> None:
             with suppress(RuntimeError):  # the loop may have ended before the disk had
-                loop.call_soon_threadsafe(landed)
+                loop.call_soon_threadsafe(land)
 
         job.done.add_done_callback(tell)
         self._writer.put(job)
-        return await asyncio.wrap_future(job.done)
+        try:
+            await landed
+        except asyncio.CancelledError:
+            job.done.cancel()
+            raise
+        return job.done.result()
 
     def lease(self, *, newest: bool, undated: bool = False) -> Leased | None:
         """The newest or oldest frame that waits, now under way; None when none does.
@@ -257,7 +265,7 @@ class Outbox(KeyFiles):
                 self._parts.tally.ignored_acks += before == count
             self._parts.tally.committed += count
         if freed:
-            self._writer.put(Acknowledged(freed))
+            self._writer.put_later(Acknowledged(freed))
         return count
 
     def reject(self, boot: int, sequence: int, reason: str) -> None:

@@ -124,10 +124,23 @@ class Segment:
 
     def mark(self, positions: NDArray[np.intp] | NDArray[np.bool_] | int, state: int) -> None:
         """Put frames, by position or mask, into `state`."""
+        if isinstance(positions, int):
+            self._count(int(self._state[positions]), -1)
+            self._count(state, 1)
+            self._state[positions] = state
+            return
         self.state[positions] = state
         self.pending = int(np.count_nonzero(self.state == PENDING))
         self.leased = int(np.count_nonzero(self.state == LEASED))
         self.held = int(np.count_nonzero(self.state == HELD))
+
+    def _count(self, state: int, change: int) -> None:
+        if state == PENDING:
+            self.pending += change
+        elif state == LEASED:
+            self.leased += change
+        elif state == HELD:
+            self.held += change
 
     def pick(self, *, newest: bool, undated: bool) -> int | None:
         """The position of the newest or oldest pending frame; undated ones only when asked for."""

@@ -6,6 +6,7 @@ appends cost one sync. The event loop never waits for a disk.
 
 import logging
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 _GROUP_BYTES = 8 * 1024 * 1024
 # A checkpoint stands at the head of each segment, which is at least so many times as large.
 _STATE_SHARE = 4
+# Acknowledgements that wait for an append to come; a gateway that samples appends every few seconds.
+_MOST_LATER = 64
 
 
 @dataclass
@@ -96,6 +99,7 @@ class Writer:
         self._descriptor = -1
         self._in_hand: list[Append] = []
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._later: deque[Acknowledged] = deque()
         self._thread = Thread(target=self._run, name="outbox-writer", daemon=True)
 
     def start(self) -> None:
@@ -105,6 +109,13 @@ class Writer:
     def put(self, job: Job) -> None:
         """Have it done, after everything put before."""
         self._queue.put(job)
+
+    def put_later(self, job: Acknowledged) -> None:
+        """Have it done with the next job that is put: waking the thread costs more than what there is to do."""
+        if len(self._later) < _MOST_LATER:
+            self._later.append(job)
+        else:
+            self._queue.put(job)
 
     def wants_state(self, coming_bytes: int) -> bool:
         """Whether appending so much more may begin a new segment, which needs a checkpoint."""
@@ -151,12 +162,14 @@ class Writer:
         jobs = [self._queue.get()]
         size = 0
         try:
-            while jobs[-1] is not None and size < _GROUP_BYTES:
+            while None not in jobs and size < _GROUP_BYTES:
                 job = self._queue.get_nowait()
                 jobs.append(job)
                 size += job.bytes() if isinstance(job, Append) else 0
         except Empty:
             pass
+        while self._later:  # last, so that what was said before the end is done before it
+            jobs.append(self._later.popleft())
         return jobs
 
     def _fail_rest(self) -> None:

@@ -1,8 +1,9 @@
 """Why: readings cost one byte on the wire because they travel together; somebody has to gather them.
 
-The packer takes rows and gaps from the pipeline without ever making it wait, closes a frame every `linger_s` seconds or
-at `max_readings`, and hands it to the outbox. When the outbox refuses (OutboxFull), the frame stays here and is offered
-again; memory stays bounded by thinning, which is counted. The books are settled only by what the outbox has taken.
+The packer takes rows and gaps from the pipeline without ever making it wait, closes a frame when its linger is over
+(edge/linger.py) or at `max_readings`, and hands it to the outbox. When the outbox refuses (OutboxFull), the frame stays
+here and is offered again; memory stays bounded by thinning, which is counted. The books are settled only by what the
+outbox has taken.
 """
 
 import asyncio
@@ -13,12 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 
 from contract.errors import FrameError, OutboxFull
-from contract.frame import Gap, Header, encode
+from contract.frame import Frame, Gap, Header, encode
 from contract.readings import ABSENT, Bytes, Ints, Reason
 from edge.batch import Batch, Row
 from edge.books import Books
 from edge.checks import MISSING, Flags
 from edge.clock import TrustedClock
+from edge.linger import Linger
 from edge.streams import Group, Indices
 from edge.tasks import pause
 
@@ -32,6 +34,7 @@ class Packer:
 
     append: makes frames durable, returns their sequences; raises OutboxFull. has_room: whether sources that can wait
     should go on. max_rows bounds memory. idle_linger_s: how long a frame may wait that only says what was suppressed.
+    told: hears of each frame that the outbox took, and its size in bytes.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Packer:
         max_readings: int = 50_000,
         max_rows: int = 20_000,
         has_room: Callable[[], bool] = lambda: True,
+        told: Callable[[Frame, int], None] | None = None,
     ) -> None:
         self.boot = secrets.randbits(48) if boot is None else boot
         self.thinned_rows = 0
@@ -60,9 +64,10 @@ class Packer:
         self._max_readings = max_readings
         self._max_rows = max_rows
         self._has_room = has_room
+        self._told = told
         self._open = {dated: self._batch(dated=dated) for dated in (False, True)}
         self._refused: tuple[Batch, Ints] | None = None
-        self._full = asyncio.Event()
+        self._linger = Linger(clock, linger_s, idle_linger_s)
         self._room = asyncio.Event()
         self._room.set()
         self._flushed_ns = clock.boottime_ns()
@@ -70,24 +75,25 @@ class Packer:
 
     def take(self, group: Group, row: Row, quiet: Flags | None, *, dated: bool) -> None:
         """Account one row: present readings are kept, but for the `quiet` ones; statuses of gaps become gaps."""
-        codes = row.status if group.whole else row.status[group.positions]
-        if not len(codes):
+        if not group.entries:
             return
         batch = self._open[dated]
         span = group.span
-        if int(codes.max()) < MISSING:
+        codes = row.status if group.whole else row.status[group.positions]
+        if row.whole or int(codes.max()) < MISSING:
             batch.due[span] += 1
             batch.until_ns[span] = row.time_ns
             if self._books.resuming:
                 self._resume(batch, group, np.arange(span.start, span.stop), row.time_ns, 1)
         else:
             self._take_partly(batch, group, codes, row.time_ns)
-            row.status = np.where(row.status < MISSING, row.status, ABSENT).astype(np.uint8)
+            row.change_status(np.where(row.status < MISSING, row.status, ABSENT).astype(np.uint8))
         if quiet is not None:
             batch.suppressed[span] += quiet[group.positions]
-            row.status = np.where(quiet, ABSENT, row.status).astype(np.uint8)
-        if bool((row.status[group.positions] < MISSING).any()):
+            row.change_status(np.where(quiet, ABSENT, row.status).astype(np.uint8))
+        if row.status is codes or bool((row.status[group.positions] < MISSING).any()):
             batch.add_row(group, row)
+            self._linger.begin()
             self._bound(batch)
 
     def _take_partly(self, batch: Batch, group: Group, codes: Bytes, time_ns: int) -> None:
@@ -102,6 +108,7 @@ class Packer:
         for code in np.unique(codes[(codes >= MISSING) & (codes != ABSENT)]).tolist():
             streams = tuple((np.flatnonzero(codes == code) + group.span.start).tolist())
             batch.add_gap(Gap(streams, time_ns, time_ns, 1, _reason(code)), group.interval_ns * 3 // 2)
+            self._linger.begin()
 
     def miss(
         self,
@@ -126,6 +133,7 @@ class Packer:
         batch.due[ids] += count
         batch.until_ns[ids] = last_ns
         batch.add_gap(Gap(tuple(ids.tolist()), first_ns, last_ns, count, reason), group.interval_ns * 3 // 2)
+        self._linger.begin()
 
     def _resume(self, batch: Batch, group: Group, ids: Indices, time_ns: int, count: int) -> None:
         for gap in self._books.resume(ids, time_ns, count, dated=batch.dated):
@@ -135,7 +143,7 @@ class Packer:
     def _bound(self, batch: Batch) -> None:
         if batch.readings >= self._max_readings:
             # Sources that can wait do so until the frame is on disk; the others may fill as much again.
-            self._full.set()
+            self._linger.close_now()
             self._room.clear()
         while batch.readings > 2 * self._max_readings and self._shed(batch):
             pass
@@ -169,11 +177,15 @@ class Packer:
     async def run(self, stopping: asyncio.Event) -> None:
         """Close and hand over frames until `stopping`. Call `flush()` after everything that samples has stopped."""
         while not stopping.is_set():
-            # A frame that was refused is offered again after a while, however full the next one is.
-            wake = (stopping,) if self._refused else (stopping, self._full)
-            await pause(self._clock, self._linger_s, *wake)
-            self._full.clear()
+            if self._refused is None:
+                await self._linger.over(stopping)
+            else:  # it is offered again after a while, however full the next frame is
+                await pause(self._clock, self._linger_s, stopping)
             await self.flush(idle=False)
+
+    def expect(self, source: object, next_ns: int) -> None:
+        """A source brings nothing before `next_ns`, CLOCK_BOOTTIME."""
+        self._linger.expect(source, next_ns)
 
     async def flush(self, *, idle: bool = True) -> None:
         """Hand over everything gathered so far. idle: also what only moves the numbers of the books."""
@@ -181,6 +193,7 @@ class Packer:
             idle = idle or self._clock.boottime_ns() - self._flushed_ns >= self._idle_ns
             if self._refused is not None and not await self._offer(*self._refused):
                 return
+            self._linger.closed()
             for dated in (False, True):
                 batch = self._open[dated]
                 if batch and (batch.urgent or idle):
@@ -198,8 +211,9 @@ class Packer:
         now_ns = self._clock.boottime_ns()
         base_ns = self._clock.stamp(now_ns)[0] if batch.dated else now_ns
         header = Header(self.boot, 0, self._epoch, base_ns, undated=not batch.dated)
+        frame, data = self._encoded(batch, header, due)
         try:
-            await self._append([self._encoded(batch, header, due)])
+            await self._append([data])
         except OutboxFull as error:
             self.refusals += 1
             if self._refused is None:
@@ -208,16 +222,19 @@ class Packer:
             self._room.clear()
             return False
         self._books.settle(batch.due, batch.until_ns, undated=not batch.dated)
+        if self._told is not None:
+            self._told(frame, len(data))
         if self._refused is not None:
             log.warning("the outbox takes frames again; %d rows were thinned in memory so far", self.thinned_rows)
             self._refused = None
         return True
 
-    def _encoded(self, batch: Batch, header: Header, due: Ints) -> bytes:
-        """The batch as bytes; one that exceeds the format's limits (long texts) is thinned until it fits."""
+    def _encoded(self, batch: Batch, header: Header, due: Ints) -> tuple[Frame, bytes]:
+        """The batch, and its bytes; one that exceeds the format's limits (long texts) is thinned until it fits."""
         while True:
             try:
-                return encode(batch.frame(header, due))
+                frame = batch.frame(header, due)
+                return frame, encode(frame)
             except FrameError as error:
                 dropped = self._shed(batch)
                 if not dropped:

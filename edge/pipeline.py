@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from contract.readings import ABSENT, Bytes, Floats, Ints, Kind, Quality, Reason, quality_of, reason_of, status
+from contract.readings import ABSENT, GOOD, Bytes, Floats, Ints, Kind, Quality, Reason, quality_of, reason_of, status
 from drivers.base import Block, Scan
 from edge.aggregate import Window
 from edge.batch import Row
@@ -55,6 +55,10 @@ class Pipeline:
         """Wait until there is room for more: for sources that can wait."""
         await self._packer.room()
 
+    def expect(self, source: object, next_ns: int) -> None:
+        """A source brings nothing before `next_ns`, CLOCK_BOOTTIME."""
+        self._packer.expect(source, next_ns)
+
     def snapshot(self) -> dict[str, list[dict[str, Any]]]:
         """The latest value of every stream by device, as plain JSON values; unpublished streams included."""
         devices: dict[str, list[dict[str, Any]]] = {}
@@ -84,44 +88,47 @@ class _Line:
         self._latest = Row(
             0, np.zeros(scan.n_floats), np.zeros(scan.n_ints, np.int64), [""] * scan.n_texts, _none(scan)
         )
+        self._borrowed = False
         self._latest_ns = np.zeros(len(scan.streams), dtype=np.int64)
 
     def take(self, block: Block) -> None:
         time_ns, late = self._stamp(block.time_ns, dated=block.dated)
-        codes = block.status.copy()
         if late:
-            np.copyto(codes, _ESTIMATED, where=codes == 0)
+            block.status = np.where(block.status == GOOD, _ESTIMATED, block.status).astype(np.uint8)
         with np.errstate(all="ignore"):
-            floats, ints, quiet = self._check(block, codes)
+            floats, ints, codes, quiet = self._check(block)
             for integer, window in self._windows:
                 window.add(ints if integer else floats, codes, time_ns, self._axis)
-        row = Row(time_ns, floats, ints, block.texts, codes)
+        row = Row(time_ns, floats, ints, block.texts, codes, whole=codes is block.scan.good)
         self._remember(row)
         self._packer.take(self._layout.group, row, quiet, dated=self._axis[0])
 
-    def _check(self, block: Block, codes: Bytes) -> tuple[Floats, Ints, Flags | None]:
-        """Values as published and what the deadband holds back; worsens `codes`, a view a kind, in place."""
-        scan, now_ns = block.scan, block.time_ns
+    def _check(self, block: Block) -> tuple[Floats, Ints, Bytes, Flags | None]:
+        """Values and statuses as published, and what the deadband holds back. The block stays as it is."""
+        scan, now_ns, codes = block.scan, block.time_ns, block.status
         floats, ints = block.floats, block.ints
-        held: list[tuple[slice, Flags]] = []
+        judged: list[tuple[slice, Bytes, Bytes, Flags | None]] = []
         if scan.n_floats:
-            floats, quiet = self._float_checks.apply(block.floats, codes[self._floats], now_ns)
-            if quiet is not None:
-                held.append((self._floats, quiet))
+            before = codes[self._floats]
+            floats, after, quiet = self._float_checks.apply(block.floats, before, now_ns)
+            judged.append((self._floats, before, after, quiet))
         if scan.n_ints:
-            ints, quiet = self._int_checks.apply(block.ints, codes[self._ints], now_ns)
-            if quiet is not None:
-                held.append((self._ints, quiet))
+            before = codes[self._ints]
+            ints, after, quiet = self._int_checks.apply(block.ints, before, now_ns)
+            judged.append((self._ints, before, after, quiet))
         if scan.n_texts:
-            quiet = self._text_checks.apply(block.texts, codes[self._texts], now_ns)
+            before = codes[self._texts]
+            after, quiet = self._text_checks.apply(block.texts, before, now_ns)
+            judged.append((self._texts, before, after, quiet))
+        all_quiet: Flags | None = None
+        for part, before, after, quiet in judged:
+            if after is not before:
+                codes = codes.copy() if codes is block.status else codes
+                codes[part] = after
             if quiet is not None:
-                held.append((self._texts, quiet))
-        if not held:
-            return floats, ints, None
-        all_quiet = np.zeros(len(codes), dtype=np.bool_)
-        for part, quiet in held:
-            all_quiet[part] = quiet
-        return floats, ints, all_quiet
+                all_quiet = np.zeros(len(codes), dtype=np.bool_) if all_quiet is None else all_quiet
+                all_quiet[part] = quiet
+        return floats, ints, codes, all_quiet
 
     def miss(
         self, first_ns: int, last_ns: int, count: int, reason: Reason, positions: Indices | None, *, dated: bool
@@ -136,8 +143,7 @@ class _Line:
                 window.miss(first_ns, last_ns, count, reason, axis=self._axis, positions=positions)
         group = self._layout.group
         self._packer.miss(group, first_ns, last_ns, count, reason, dated=self._axis[0], positions=positions)
-        hit = slice(None) if positions is None else positions
-        self._latest.status[hit] = MISSING | reason
+        self._own_latest().status[slice(None) if positions is None else positions] = MISSING | reason
 
     def _stamp(self, time_ns: int, *, dated: bool) -> tuple[int, bool]:
         """When to publish it, always later than before, and whether that moved it noticeably. Sets the axis."""
@@ -156,7 +162,12 @@ class _Line:
 
     def _remember(self, row: Row) -> None:
         """Keep the latest of every stream for `status`; a stream that was not due keeps what it had."""
-        latest, due = self._latest, row.status != ABSENT
+        if row.whole:
+            self._latest = Row(row.time_ns, row.floats, row.ints, row.texts, row.status)
+            self._borrowed = True
+            self._latest_ns[:] = row.time_ns
+            return
+        latest, due = self._own_latest(), row.status != ABSENT
         np.copyto(latest.floats, row.floats, where=due[self._floats])
         np.copyto(latest.ints, row.ints, where=due[self._ints])
         np.copyto(latest.status, row.status, where=due)
@@ -164,6 +175,14 @@ class _Line:
         for column, (text, here) in enumerate(zip(row.texts, due[self._texts].tolist(), strict=True)):
             if here:
                 latest.texts[column] = text
+
+    def _own_latest(self) -> Row:
+        """The latest values in arrays of our own, to be written to: those of a whole row are the packer's too."""
+        if self._borrowed:
+            old = self._latest
+            self._latest = Row(old.time_ns, old.floats.copy(), old.ints.copy(), list(old.texts), old.status.copy())
+            self._borrowed = False
+        return self._latest
 
     def snapshot(self) -> list[dict[str, Any]]:
         latest, scan = self._latest, self._layout.scan

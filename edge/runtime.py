@@ -6,21 +6,27 @@ see it acknowledged, which is a courtesy: what is not acknowledged is on disk an
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contract import local_socket
 from contract.errors import Fatal
 from edge.clock import Clock, TrustedClock
+from edge.config import GatewayConfig, GatewayFile
 from edge.dating import Datings
 from edge.outbox import Outbox
 from edge.packer import Packer
 from edge.status import Status
+from edge.streams import Entry
 from edge.supervisor import Supervisor
 from edge.tasks import pause, run_together
 from edge.uplink import Uplink
+
+if TYPE_CHECKING:  # loaded only by a gateway that shows metrics
+    from edge.metrics import GatewayMetrics
+    from edge.metrics_taps import Taps
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +35,9 @@ DRAIN_S = 5.0
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one gateway, wired to each other."""
+    """The parts of one gateway, wired to each other. taps: what metrics are counted with, when they are wanted."""
 
+    config: GatewayConfig
     machine: Clock
     clock: TrustedClock
     datings: Datings
@@ -39,7 +46,7 @@ class Parts:
     outbox: Outbox
     uplink: Uplink
     status: Status
-    socket: Path
+    taps: "Taps | None"
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
@@ -56,7 +63,9 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
 async def _run(parts: Parts, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(parts.outbox.close)
-        await stack.enter_async_context(local_socket.serve(parts.socket, _handlers(parts.status)))
+        await stack.enter_async_context(local_socket.serve(parts.config.status_socket, _handlers(parts.status)))
+        if parts.taps is not None:
+            parts.status.metrics = await stack.enter_async_context(_metrics(parts, parts.taps).serve())
         parts.clock.check()
         sending = asyncio.create_task(parts.uplink.run(), name="uplink")
         try:
@@ -66,6 +75,23 @@ async def _run(parts: Parts, stopping: asyncio.Event) -> None:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+
+def taps_of(file: GatewayFile, entries: Sequence[Entry]) -> "Taps | None":
+    """What counts for metrics; None when nobody wants them."""
+    if file.metrics is None:
+        return None
+    from edge.metrics_taps import FrameTally, Taps
+
+    return Taps(FrameTally([entry.device for entry in entries]), file.outbox.directory)
+
+
+def _metrics(parts: Parts, taps: "Taps") -> "GatewayMetrics":
+    from edge.metrics import GatewayMetrics
+
+    return GatewayMetrics(
+        parts.config.file, taps, parts.clock, parts.supervisor, parts.packer, parts.outbox, parts.uplink
+    )
 
 
 def _handlers(status: Status) -> Mapping[str, local_socket.Handler]:

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract.local_socket import Answer
 from edge.clock import TrustedClock
@@ -11,6 +11,9 @@ from edge.packer import Packer
 from edge.pipeline import Pipeline
 from edge.supervisor import Supervisor
 from edge.uplink import Uplink
+
+if TYPE_CHECKING:  # loaded only by a gateway that shows metrics
+    from contract.metrics_http import MetricsServer
 
 
 class Status:
@@ -26,6 +29,7 @@ class Status:
         outbox: Outbox,
         uplink: Uplink,
     ) -> None:
+        self.metrics: MetricsServer | None = None
         self._gateway = gateway
         self._clock = clock
         self._supervisor = supervisor
@@ -44,6 +48,7 @@ class Status:
             "clock_steps": self._clock.steps,
             "uplink": self._uplink_answer(),
             "outbox": self.outbox({}),
+            "metrics": None if self.metrics is None else self.metrics.told(),
             **self._supervisor.snapshot(),
             "streams": [
                 self._stream(device, stream)

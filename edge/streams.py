@@ -41,7 +41,8 @@ class Columns:
     """The streams of a group that share a kind, and so a table.
 
     ids: int32 (S,). positions: where they stand in a row's status. columns: where in its floats, ints or texts.
-    decimals: int8 (S,) for floats, NO_DECIMALS where the resolution is unknown.
+    decimals: int8 (S,) for floats, NO_DECIMALS where the resolution is unknown. every: they are all of the row's floats
+    or ints, in order.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Columns:
     positions: Indices
     columns: Indices
     decimals: NDArray[np.int8] | None
+    every: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +220,9 @@ def _tables(entries: Sequence[Entry], positions: Indices, kinds: Sequence[Kind])
         if kind is Kind.FLOAT:
             decimals = np.array([_decimals(entry.spec.resolution) for entry, _ in mine], dtype=np.int8)
         ids = np.array([entry.id for entry, _ in mine], dtype=np.int32)
-        tables.append(Columns(kind, ids, places, places - starts[_RANK[kind]], decimals))
+        columns = places - starts[_RANK[kind]]
+        every = np.array_equal(columns, np.arange(ranks.count(_RANK[kind])))
+        tables.append(Columns(kind, ids, places, columns, decimals, every))
     return tuple(tables)
 
 

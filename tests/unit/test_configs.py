@@ -15,7 +15,7 @@ import gateway
 from cloud import cli as cloud_cli
 from cloud import config as cloud_config
 from cloud.stores import specs
-from contract import broker
+from contract import broker, metrics_config
 from contract.catalogue import Area, Site
 from drivers import base, modbus_spec, replay, serial, serial_binary, serial_samples, serial_text
 from drivers.registry import Registry
@@ -40,6 +40,8 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "`clock`": (edge_config.ClockSection, None),
     "`health`": (edge_config.HealthSection, None),
     "`status`": (edge_config.StatusSection, None),
+    "`metrics`": (metrics_config.Metrics, None),
+    "`metrics.tls`": (metrics_config.MetricsTls, None),
     "The top of the file": (edge_config.GatewayFile, None),
     "A bus": (base.BusSpec, None),
     "A device": (base.DeviceSpec, None),
@@ -56,6 +58,7 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "`store` of `kind: influxdb2`": (specs.Influx2Spec, None),
     "`data`": (cloud_config.Data, None),
     "`status` of the cloud": (cloud_config.Status, None),
+    "`metrics` of the cloud": (cloud_config.CollectorMetrics, metrics_config.Metrics),
     "The top of the cloud's file": (cloud_config.CloudConfig, None),
 }
 # Drivers with a page of their own, which lists what is theirs alone.
