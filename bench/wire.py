@@ -31,10 +31,8 @@ ENCODE_NS, DECODE_NS = 150.0, 100.0
 NOTES = {
     "mix": "",
     "mix_jitter": "the mix with the times of a real gateway, 1.6 ms of jitter in whole us",
-    "world": "target: the best other codec below that names its streams",
+    "world": "target: the best other codec below",
 }
-# Nobody sends bare JSON when bytes count; the varints carry no names, no quality, no books and no check.
-NO_RIVALS = {"json", "delta_varint_zstd"}
 BUDGET_READINGS = 120_000
 INSTALL = "not installed: python3 -m venv .venv-bench && .venv-bench/bin/pip install -r bench/requirements.txt"
 
@@ -58,7 +56,7 @@ def _sizes(
     report: Report, name: str, samples: Samples, rows: int, others: dict[str, float | None], budget: int
 ) -> None:
     found = {codec: others[f"{rows}/{codec}"] for codec in (*wire_codecs.CODECS, *PEERS)}
-    rivals = [value for codec, value in found.items() if value is not None and codec not in NO_RIVALS]
+    rivals = [value for value in found.values() if value is not None]
     targets = {"mix": MIX_TARGETS[rows], "world": min(rivals)}
     framer = Framer(samples.columns)
     total = readings = 0

@@ -1,4 +1,4 @@
-"""Bytes on the socket: the frame, MQTT's publish and its confirmation, our acknowledgement and its own, TCP and IP.
+"""Bytes on the socket: the frame, MQTT's publish and its confirmation, our acknowledgement, TCP and IP.
 
 Frames travel as a gateway's do, one at a time, each answered by the city's acknowledgement, through a real mosquitto;
 the kernel counts bytes and segments of the gateway's connection.
@@ -61,11 +61,12 @@ class _Pair:
     def __enter__(self) -> Self:
         self._gateway.on_message = lambda *_: self._heard.set()
         self._city.on_message = self._answer
-        for client, kind in ((self._gateway, TopicKind.ACK), (self._city, TopicKind.DATA)):
+        # The gateway hears acknowledgements at QoS 0, as the product's uplink does.
+        for client, kind, qos in ((self._gateway, TopicKind.ACK, 0), (self._city, TopicKind.DATA, 1)):
             client.on_subscribe = lambda *_: self._ready.release()
             client.connect("127.0.0.1", self._port)
             client.loop_start()
-            client.subscribe(PATH.topic(kind), qos=1)
+            client.subscribe(PATH.topic(kind), qos=qos)
             if not self._ready.acquire(timeout=10):
                 raise BenchFailed("mosquitto did not confirm a subscription")
         return self

@@ -5,7 +5,7 @@ quarantine when it is wrong; each of these must be cheap, and any bytes may clai
 later stand in a header that can be rewritten alone, every time in the body is relative to it, and a decoder knows
 each size before it makes room for it.
 
-    header     version      low four bits of byte 0: 1. The four high bits are flags:
+    header     version      low four bits of byte 0: 2. The four high bits are flags:
                             0x10 undated, 0x20 estimated, 0x40 the body is compressed, 0x80 the time base is in ms
                boot         6 bytes. All fixed-size numbers are big-endian
                epoch        4 bytes
@@ -17,24 +17,28 @@ each size before it makes room for it.
     body       as below, or one zstd frame of it, without magic number but with its content size
 
 The body is a shape, then blocks, then blobs. The shape says which columns of integers exist and how long they are; all
-columns of one length form a block, in the order in which the shape names them; blocks follow by ascending length.
+columns of one length form a block (see frame_blocks.py), in the order in which the shape names them; blocks follow by
+ascending length.
 
     shape      flags        0x01 tables, 0x02 gaps, 0x04 counters follow; 0x08 the counters' streams are those of the
                             tables in their order; 0x10 each `until` is the last time of the stream's table;
-                            0x20 nothing was suppressed or thinned; 0x40 all have one `due`
+                            0x20 nothing was suppressed or thinned; 0x40 all have one `due`; 0x80 columns of one row
+                            are no block: those that the shape names together are one column of as many rows
                tables, gaps, counters
 
     table      mark         low four bits: 0 int, 1 bool, 2 text, 3 float, 4 + d float with d decimals in all streams;
                             0x10 times as in the table before; 0x20 its stream ids go on from those of the table
                             before (from 0 in the first); 0x40 every status is GOOD; 0x80 this is the last table
-               times        unless 0x10: number of the time column. The next unused number brings a new one: rows;
-                            with one or more, zigzag(first time) * 4 + unit (ns, us, ms, s); with two or more, column:
-                            the steps between times, whose first entry stands for nothing. Relative to the time base
+               times        unless 0x10: number of the time column, which in the first table is 0 and left out. The
+                            next unused number brings a new one: rows; with one or more, zigzag(first time) * 4 + unit
+                            (ns, us, ms, s); with two or more, column: the steps between times, whose first entry
+                            stands for nothing. Relative to the time base
                streams      how many; unless 0x20 column: id minus the id that would go on from what is before
                status       unless 0x40, or no cell: number of distinct codes, the codes; when more than one, a column
                             a stream: indices into them
                values       int: a column a stream. bool: a blob, one bit a value, stream after stream.
-                            float: a column a stream; when the form is 3 also column: scale of each stream; number of
+                            float: a column a stream; but when the form is 3: number of classes; for each its scale,
+                            a byte, number of its streams, a column each; then column: class of each stream; number of
                             values apart; when not 0 two columns: their place (stream * rows + row), their 64 bits.
                             text: number of distinct texts; a column a stream: indices into them; column: their
                             lengths; a blob: the UTF-8 of all
@@ -44,10 +48,14 @@ columns of one length form a block, in the order in which the shape names them; 
     counters   unless 0x08 number of streams, column: id minus position; when 0x40 `due`; then columns: `due` unless
                0x40, `suppressed` and `thinned` unless 0x20, `until` (relative to the time base) unless 0x10
 
-A float column's scale: 0 to 9 are decimals, value = integer / 10**scale, used where that gives back the same 64 bits;
+A class's scale: 0 to 9 are decimals, value = integer / 10**scale, used where that gives back the same 64 bits;
 16 + z: the integer is the 64 bits shifted right by z. Where there is no reading (status 0xC0 and above) the value has
 no meaning: it is written as whatever costs least, and read as 0, False or "". Reason codes that a decoder does not know
 become NONE. A text's lone surrogates become U+FFFD. Limits are in frame_types.py; encode() and decode() refuse alike.
+
+Version 1 is read for ever, and a stored frame of it keeps its version when its header is rewritten. It has no flag
+0x80, its first table has the number of its time column, its blocks are simpler, and floats of form 3 have no classes: a
+column a stream, then column: scale of each stream, and the values apart.
 """
 
 import binascii
@@ -59,7 +67,7 @@ import zstandard
 
 from contract.errors import FrameError
 from contract.frame_books import HAS_GAPS, HAS_TABLES, KNOWN_FLAGS, BooksReader, write_counters, write_gaps
-from contract.frame_layout import Reader, Writer
+from contract.frame_layout import SINGLES_APART, Reader, Writer
 from contract.frame_numbers import get_varint, put_varint
 from contract.frame_read import TableReader
 from contract.frame_thin import thin_frame
@@ -78,10 +86,12 @@ __all__ = [
     "peek",
     "redate",
     "thin",
+    "thin_counted",
     "with_sequence",
 ]
 
-VERSION = 1
+VERSION = 2
+_OLDEST_VERSION, _VERSION_BITS = 1, 0x0F
 _UNDATED, _ESTIMATED, _COMPRESSED, _MILLISECONDS = 0x10, 0x20, 0x40, 0x80
 _FIXED = struct.Struct(">BHII")
 _NS = struct.Struct(">q")
@@ -89,6 +99,7 @@ _NS_PER_MS = 1_000_000
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _SHORT_BYTES = 256
 _WORTH_COMPRESSING_BYTES = 64
+_WORTH_A_BLOCK_BYTES = 512
 _LEVEL = 3
 _SPREAD = 0x9E3779B1
 _ESTIMATED_STATUS = status(Quality.UNCERTAIN, Reason.CLOCK_ESTIMATED)
@@ -102,8 +113,21 @@ class _Zstd(threading.local):
         settings = zstandard.ZstdCompressionParameters.from_level(
             _LEVEL, format=_MAGICLESS, write_content_size=1, write_checksum=0, write_dict_id=0
         )
-        self.compressor = zstandard.ZstdCompressor(compression_params=settings)
-        self.decompressor = zstandard.ZstdDecompressor(format=_MAGICLESS)
+        self._compressor = zstandard.ZstdCompressor(compression_params=settings)
+        self._decompressor = zstandard.ZstdDecompressor(format=_MAGICLESS)
+        self.decompress = self._decompressor.decompress
+
+    def compress(self, body: bytes, seams: list[int]) -> bytes:
+        """One zstd frame, with a block ended at each seam that lies far enough from the one before."""
+        stream, out, begin = None, b"", 0
+        for seam in seams:
+            if seam - begin >= _WORTH_A_BLOCK_BYTES <= len(body) - seam:
+                stream = stream or self._compressor.compressobj(size=len(body))
+                out += stream.compress(body[begin:seam]) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+                begin = seam
+        if stream is None:
+            return self._compressor.compress(body)
+        return out + stream.compress(body[begin:]) + stream.flush()
 
 
 _zstd = _Zstd()
@@ -124,12 +148,12 @@ def encode(frame: Frame) -> bytes:
     if frame.counters is not None:
         flags |= write_counters(out, frame.counters, frame.tables)
     out.shape[0] = flags
-    body = out.body()
+    body, seams = out.body()
     if len(body) > MAX_BODY_BYTES:
         raise FrameError(f"a body of {len(body)} bytes; {MAX_BODY_BYTES} is the most")
     compressed = False
     if len(body) >= _WORTH_COMPRESSING_BYTES:
-        smaller = _zstd.compressor.compress(body)
+        smaller = _zstd.compress(body, seams)
         if len(smaller) < len(body):
             body, compressed = smaller, True
     return _seal(_header_bytes(frame.header, compressed=compressed), body)
@@ -172,24 +196,30 @@ def thin(data: bytes, every: int, keep_whole: frozenset[int], phase: int = 0) ->
     again adds up.
     Raises FrameError, also when a stream that loses readings has no counters.
     """
-    return encode(thin_frame(_decode(data, estimated_as=GOOD), every, keep_whole, phase))
+    return thin_counted(data, every, keep_whole, phase)[0]
+
+
+def thin_counted(data: bytes, every: int, keep_whole: frozenset[int], phase: int = 0) -> tuple[bytes, int]:
+    """As `thin`, and how many readings that took; when it took none, the very same bytes."""
+    frame, taken = thin_frame(_decode(data, estimated_as=GOOD), every, keep_whole, phase)
+    return (encode(frame), taken) if taken else (data, 0)
 
 
 def _decode(data: bytes, *, estimated_as: int) -> Frame:
     """The frame, its GOOD readings as `estimated_as` when their times are a guess."""
     header, end = _parse_header(data)
-    reader = Reader(_open(data, end), header.time_base_ns)
+    reader = Reader(_open(data, end), header.time_base_ns, data[0] & _VERSION_BITS)
     flags = reader.byte()
-    if flags & ~KNOWN_FLAGS:
+    if flags & ~KNOWN_FLAGS[reader.version]:
         raise FrameError(f"unknown flags {flags:#x}")
     tables = TableReader(reader, good_as=estimated_as if header.estimated else GOOD)
     if flags & HAS_TABLES:
         tables.plan()
     books = BooksReader(reader, flags)
     books.plan(tables.streams)
-    reader.read_blocks()
+    reader.read_blocks(singles_apart=bool(flags & SINGLES_APART))
     found = tables.tables()
-    frame = Frame(header, found, books.gaps(), books.counters(found))
+    frame = Frame(header, found, books.gaps(), books.counters(found, ids_follow=tables.ids_follow))
     reader.finish()
     return frame
 
@@ -201,9 +231,9 @@ def _check(header: Header) -> None:
         raise FrameError("a time beyond 64 bits")
 
 
-def _header_bytes(header: Header, *, compressed: bool) -> bytes:
+def _header_bytes(header: Header, *, compressed: bool, version: int = VERSION) -> bytes:
     milliseconds, rest = divmod(header.time_base_ns, _NS_PER_MS)
-    first = VERSION | _UNDATED * header.undated | _ESTIMATED * header.estimated | _COMPRESSED * compressed
+    first = version | _UNDATED * header.undated | _ESTIMATED * header.estimated | _COMPRESSED * compressed
     first |= _MILLISECONDS * (not rest)
     out = bytearray(_FIXED.pack(first, header.boot >> 32, header.boot & 0xFFFFFFFF, header.epoch))
     out += _NS.pack(header.time_base_ns) if rest else milliseconds.to_bytes(6, "big", signed=True)
@@ -216,8 +246,8 @@ def _parse_header(data: bytes) -> tuple[Header, int]:
     if len(data) < _FIXED.size + 8 or len(data) > MAX_FRAME_BYTES:
         raise FrameError(f"{len(data)} bytes are no frame")
     first, boot_high, boot_low, epoch = _FIXED.unpack_from(data)
-    if first & 0x0F != VERSION:
-        raise FrameError(f"a frame of version {first & 0x0F}; this decoder reads {VERSION}")
+    if not _OLDEST_VERSION <= first & _VERSION_BITS <= VERSION:
+        raise FrameError(f"a frame of version {first & _VERSION_BITS}; this decoder reads 1 to {VERSION}")
     if first & _MILLISECONDS:
         time_base_ns = int.from_bytes(data[11:17], "big", signed=True) * _NS_PER_MS
         if not _INT64_MIN <= time_base_ns <= _INT64_MAX:
@@ -256,7 +286,7 @@ def _reseal(data: bytes, end: int, header: Header) -> bytes:
     """The frame under another header; a frame that was damaged before stays damaged."""
     _check(header)
     size = _check_size(len(data) - end)
-    renewed = _header_bytes(header, compressed=bool(data[0] & _COMPRESSED))
+    renewed = _header_bytes(header, compressed=bool(data[0] & _COMPRESSED), version=data[0] & _VERSION_BITS)
     check = int.from_bytes(data[end : end + size], "big")
     check ^= _header_crc(data[:end], size) ^ _header_crc(renewed, size)
     return renewed + check.to_bytes(size, "big") + data[end + size :]
@@ -274,6 +304,6 @@ def _open(data: bytes, end: int) -> bytes:
         declared = zstandard.get_frame_parameters(body, format=_MAGICLESS).content_size
         if declared > MAX_BODY_BYTES:
             raise FrameError(f"a body of {declared} bytes; {MAX_BODY_BYTES} is the most")
-        return _zstd.decompressor.decompress(body, allow_extra_data=False)
+        return _zstd.decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise FrameError(f"the body cannot be decompressed: {error}") from None

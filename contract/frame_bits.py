@@ -1,4 +1,4 @@
-"""Numbers of some bits each, laid side by side, an array at a time. What they mean is told in frame_numbers.py."""
+"""Numbers of some bits each, laid side by side, an array at a time. What they mean is told in frame_blocks.py."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ CHUNK = 1 << 16
 _ONE = np.uint64(1)
 _SEVEN = np.uint64(7)
 _EIGHT_BYTES = 8
+_LEAD_BYTES = 32
 _BIG_ENDIAN = {bits: np.dtype(f">u{bits >> 3}") for bits in (8, 16, 32, 64)}
 _VARINT_SHIFTS = np.arange(VARINT_MAX_BYTES, dtype=np.uint64) * _SEVEN
 _VARINT_PLACES = np.arange(VARINT_MAX_BYTES)
@@ -82,16 +83,17 @@ class BitWindows:
     """Bytes `start` to `end` of `data`, any 57 bits of which (64 from a whole byte on) are one look away.
 
     For every byte there is a window, the eight bytes from there on; a number starts within the window of its first
-    byte. Beside the bytes there are zero bytes, so that a number may start up to 64 bits early or end late.
+    byte. Beside the bytes there are zero bytes: a number may start up to 256 bits early, or end up to 64 bits late.
     """
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
-        padded = b"".join((bytes(_EIGHT_BYTES), data[start:end], bytes(_EIGHT_BYTES)))
+        padded = b"".join((bytes(_LEAD_BYTES), data[start:end], bytes(_EIGHT_BYTES)))
         self._windows: Unsigned = np.ndarray((len(padded) - 7,), _BIG_ENDIAN[64], padded, strides=(1,))
-        if len(padded) <= CHUNK:
+        self._near = len(padded) <= CHUNK
+        if self._near:
             # Eight times the memory, but a quarter of the time for each look.
             self._windows = self._windows.astype(np.uint64)
-        self._lead = (_EIGHT_BYTES - start) * 8
+        self._lead = (_LEAD_BYTES - start) * 8
 
     def read(self, starts: NDArray[np.int64], widths: NDArray[np.int64], out: Unsigned) -> None:
         """Fill `out` (k, n) with k runs of n numbers: run i has `widths[i]` bits a number from bit `starts[i]` on.
@@ -111,7 +113,10 @@ class BitWindows:
                 self._look(starts[rows] + widths[rows] * steps, widths[rows], out[rows, left : left + wide])
 
     def _look(self, places: NDArray[np.int64], widths: NDArray[np.int64], out: Unsigned) -> None:
-        out[...] = self._windows[places >> 3]
+        if self._near:
+            self._windows.take(places >> 3, out=out, mode="clip")
+        else:
+            out[...] = self._windows[places >> 3]
         places &= 7
         out <<= places.view(np.uint64)
         out >>= (64 - widths).view(np.uint64)

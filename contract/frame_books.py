@@ -12,7 +12,7 @@ from contract.readings import Ints, Table, reason_of
 
 HAS_TABLES, HAS_GAPS, HAS_COUNTERS = 0x01, 0x02, 0x04
 SAME_STREAMS, UNTIL_LAST, NOTHING_LEFT_OUT, ONE_DUE = 0x08, 0x10, 0x20, 0x40
-KNOWN_FLAGS = 0x7F
+KNOWN_FLAGS = {1: 0x7F, 2: 0xFF}
 
 
 def write_gaps(out: Writer, gaps: tuple[Gap, ...]) -> None:
@@ -127,28 +127,30 @@ class BooksReader:
             )
         )
 
-    def counters(self, tables: tuple[Table, ...]) -> Counters | None:
-        """The counters, or None; raises FrameError."""
+    def counters(self, tables: tuple[Table, ...], *, ids_follow: bool) -> Counters | None:
+        """The counters, or None; raises FrameError. ids_follow: the tables number their streams without a gap."""
         if self._books is None:
             return None
-        count = self._count
-        columns = self.data.columns(self._books)
-        books = len(columns) - (not self.flags & UNTIL_LAST)
-        _check_books(columns[:books])
-        left = list(columns)
-        streams = self._streams(tables)
-        due = filled(count, self._due, np.int64) if self.flags & ONE_DUE else left.pop(0)
-        if self.flags & NOTHING_LEFT_OUT:
-            suppressed, thinned = np.zeros((2, count), dtype=np.int64)
+        flags, count, left = self.flags, self._count, []
+        if self._books.number:
+            columns = self.data.columns(self._books)
+            left = list(columns)
+            _check_books(columns[: len(left) - (not flags & UNTIL_LAST)])
+        streams = self._streams(tables, ids_follow=ids_follow)
+        due = filled(count, self._due, np.int64) if flags & ONE_DUE else left.pop(0)
+        if flags & NOTHING_LEFT_OUT:
+            suppressed, thinned = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
         else:
             suppressed, thinned = left.pop(0), left.pop(0)
-        until = _last_times_of(tables) if self.flags & UNTIL_LAST else left.pop(0) + self.data.time_base
+        until = _last_times_of(tables) if flags & UNTIL_LAST else left.pop(0) + self.data.time_base
         if len(until) != count:
             raise FrameError("counters of tables without times")
         return Counters(streams, due, suppressed, thinned, until)
 
-    def _streams(self, tables: tuple[Table, ...]) -> NDArray[np.int32]:
+    def _streams(self, tables: tuple[Table, ...], *, ids_follow: bool) -> NDArray[np.int32]:
         if self._ids is None:
+            if ids_follow:
+                return np.arange(self._count, dtype=np.int32)
             ids = _streams_of(tables)
         else:
             wide = self.data.columns(self._ids)[0] + np.arange(self._count)
@@ -167,8 +169,11 @@ def _streams_of(tables: tuple[Table, ...]) -> NDArray[np.int32]:
 
 def _last_times_of(tables: tuple[Table, ...]) -> Ints:
     """For each stream of the tables the last time of its table; too short when a table has none."""
-    parts = [table.times[-1:].repeat(len(table.streams)) for table in tables]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+    counts = [len(table.streams) if len(table.times) else 0 for table in tables]
+    lasts = [int(table.times[-1]) if len(table.times) else 0 for table in tables]
+    if len(set(lasts)) == 1:
+        return filled(sum(counts), lasts[0], np.int64)
+    return np.array(lasts, dtype=np.int64).repeat(counts)
 
 
 def _check_books(books: Ints) -> None:

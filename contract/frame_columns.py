@@ -21,6 +21,7 @@ MAX_SCALE = RAW + 63
 POWERS: Floats = 10.0 ** np.arange(MAX_DECIMALS + 1, dtype=np.float64)
 _NOWHERE = np.empty(0, dtype=np.int64)
 _SAMPLE_ROWS = 8
+_SINGLE_SHIFT = 52 - 23
 _EXCEPTION_SHARE = 4
 """At most one value in so many may be stored apart (NaN, -0.0, a glitch) before the column is stored as raw doubles."""
 
@@ -120,9 +121,14 @@ def _fewest(floats: Floats) -> Ints:
 
 
 def _raw(columns: Floats) -> tuple[Ints, Ints]:
-    """The bits of doubles as integers, without the low bits that are zero throughout a column, and the scales."""
+    """The bits of doubles as integers, without the low bits that are zero throughout a column, and the scales.
+
+    Zeros that only a few rows share are chance: there, columns are shifted alike, by what a 32-bit float leaves.
+    """
     bits: Unsigned = columns.view(np.uint64)
     every = np.bitwise_or.reduce(bits, axis=1)
     lowest = every & (~every + np.uint64(1))
     shifts = np.maximum(np.frexp(lowest.astype(np.float64))[1] - 1, 0)
+    if columns.shape[1] < _SAMPLE_ROWS:
+        shifts = np.where(shifts >= _SINGLE_SHIFT, _SINGLE_SHIFT, 0)
     return (bits >> shifts.astype(np.uint64)[:, None]).view(np.int64), (RAW + shifts).astype(np.int64)

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import FrameError
-from contract.frame_numbers import get_varint, pack_columns, put_varint, unpack_columns
+from contract.frame_bits import bit_lengths, zigzag
+from contract.frame_blocks import pack_block, unpack_block
+from contract.frame_numbers import get_varint, pack_column, put_varint, unpack_column
 from contract.frame_types import MAX_CELLS
 from contract.readings import Ints, Kind
 
@@ -23,9 +25,13 @@ FLOAT_MIXED, FLOAT_DECIMALS = 3, 4
 SAME_TIMES, IDS_FOLLOW, ALL_GOOD, LAST = 0x10, 0x20, 0x40, 0x80
 """A table's mark, the four high bits."""
 UNITS_NS = (1, 1_000, 1_000_000, 1_000_000_000)
+SINGLES_APART = 0x80
+"""A flag of the shape."""
 MAX_ID = 2**31 - 1
 _FEW = 64
 """So many numbers are handled faster by Python than by numpy."""
+_BITS_APART = 4
+"""Numbers whose sizes differ less are not worth the try whether they are smaller apart."""
 MISSING = 0xC0
 """Status bytes from here on say that there is no value."""
 
@@ -100,22 +106,44 @@ class Writer:
         """Bytes whose number follows from the shape or the columns."""
         self._tail += data
 
-    def body(self) -> bytes:
-        """The whole body."""
+    def body(self) -> tuple[bytes, list[int]]:
+        """The whole body, and where in it bytes of another nature begin, if that matters."""
+        seams = []
         for length in sorted(self._blocks):
             parts = self._blocks[length]
-            pack_columns(self.shape, parts[0] if len(parts) == 1 else np.concatenate(parts))
-        return bytes(self.shape + self._tail)
+            if length == 1 and len(parts) > 1:
+                self._single_rows(parts)
+            else:
+                seams += pack_block(self.shape, parts[0] if len(parts) == 1 else np.concatenate(parts))
+        return bytes(self.shape + self._tail), seams
+
+    def _single_rows(self, parts: list[Ints]) -> None:
+        """Columns of one row: as one, or each part on its own, where numbers of a size are among themselves."""
+        column = np.concatenate(parts).reshape(-1)
+        first = np.cumsum([0, *[len(part) for part in parts[:-1]]])
+        sizes = bit_lengths(np.maximum.reduceat(zigzag(column), first))
+        joined = bytearray()
+        pack_column(joined, column)
+        if sizes.max() - sizes.min() >= _BITS_APART:
+            apart = bytearray()
+            for part in parts:
+                pack_column(apart, part.reshape(-1))
+            if len(apart) < len(joined):
+                self.shape[0] |= SINGLES_APART
+                joined = apart
+        self.shape += joined
 
 
 class Reader:
     """Takes a body apart: the shape (byte, number, reserve), then `read_blocks`, then columns and blobs."""
 
-    def __init__(self, body: bytes, time_base_ns: int) -> None:
+    def __init__(self, body: bytes, time_base_ns: int, version: int) -> None:
+        self.version = version
         self.time_base = np.int64(time_base_ns)
         self._body = body
         self._at = 0
         self._counts: dict[int, int] = {}
+        self._singles: list[int] = []
         self._blocks: dict[int, Ints] = {}
         self._cells = 0
 
@@ -156,12 +184,26 @@ class Reader:
         first = self._counts.get(length, 0)
         if count and length:
             self._counts[length] = first + count
+            if length == 1:
+                self._singles.append(count)
         return Place(length, first, count)
 
-    def read_blocks(self) -> None:
-        """Decode every reserved column."""
+    def read_blocks(self, *, singles_apart: bool) -> None:
+        """Decode every reserved column. singles_apart: columns of one row lie as they were reserved, not as one."""
         for length in sorted(self._counts):
-            self._blocks[length], self._at = unpack_columns(self._body, self._at, self._counts[length], length)
+            if length == 1 and singles_apart:
+                self._blocks[1] = self._read_singles()
+                continue
+            self._blocks[length], self._at = unpack_block(
+                self._body, self._at, self._counts[length], length, self.version
+            )
+
+    def _read_singles(self) -> Ints:
+        parts = []
+        for count in self._singles:
+            part, self._at = unpack_column(self._body, self._at, count)
+            parts.append(part)
+        return np.concatenate(parts).reshape(-1, 1)
 
     def columns(self, place: Place) -> Ints:
         """The columns (count, length) at `place`; each place may be changed by who reserved it."""

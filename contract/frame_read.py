@@ -1,6 +1,6 @@
 """Reads the tables of a frame, hostile ones too. What the bytes mean is described in contract/frame.py."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from contract.frame_types import MAX_CELLS, MAX_TABLES, MAX_TEXT_BYTES, MAX_TEXT
 from contract.readings import GOOD, Bytes, Floats, Ints, Kind, Table
 
 _MAX_DECIMAL_FORM = FLOAT_DECIMALS + MAX_DECIMALS
+_ALL_GOOD = bytes([GOOD])
 
 
 @dataclass(slots=True)
@@ -47,12 +48,13 @@ class _Plan:
     form: int
     times: _Times
     count: int
-    streams: Place | None
-    codes: bytes = bytes([GOOD])
+    streams: Place | None = None
+    codes: bytes = _ALL_GOOD
     status: Place | None = None
     values: Place | None = None
     extra: Place = NOWHERE
     apart: Place | None = None
+    scales: list[int] = field(default_factory=list)
 
 
 class TableReader:
@@ -69,6 +71,10 @@ class TableReader:
         self._plans: list[_Plan] = []
         self._next_id = 0
         self._text_bytes = 0
+        self.streams = 0
+        """How many streams the planned tables have together."""
+        self.ids_follow = True
+        """Whether those are numbered from 0 on, without a gap."""
 
     def plan(self) -> None:
         """Read the shape of every table; raises FrameError."""
@@ -79,14 +85,9 @@ class TableReader:
                 return
         raise FrameError(f"more than {MAX_TABLES} tables")
 
-    @property
-    def streams(self) -> int:
-        """How many streams the planned tables have together."""
-        return sum(plan.count for plan in self._plans)
-
     def tables(self) -> tuple[Table, ...]:
-        """Every table; raises FrameError."""
-        return tuple(self._table(plan) for plan in self._plans)
+        """Every table; raises FrameError. Tables of the same times share the array of them."""
+        return tuple([self._table(plan) for plan in self._plans])
 
     def _plan(self, mark: int) -> _Plan:
         data, form = self._data, mark & 0x0F
@@ -94,12 +95,15 @@ class TableReader:
             raise FrameError(f"an unknown form of table {form}")
         times = self._plan_times(same=bool(mark & SAME_TIMES))
         count = data.number(MAX_CELLS)
-        data.charge(count + times.length)
-        plan = _Plan(form, times, count, None if mark & IDS_FOLLOW else data.reserve(1, count))
         length = times.length
+        data.charge(count + length + count * length)
+        self.streams += count
+        plan = _Plan(form, times, count)
+        if not mark & IDS_FOLLOW:
+            plan.streams = data.reserve(1, count)
+            self.ids_follow = False
         if not count or not length:
             return plan
-        data.charge(count * length)
         if not mark & ALL_GOOD:
             size = data.number(256)
             plan.codes = data.shape_bytes(size)
@@ -107,7 +111,7 @@ class TableReader:
                 plan.status = data.reserve(count, length)
         if KINDS[form] is Kind.BOOL:
             return plan
-        plan.values = data.reserve(count, length)
+        plan.values = self._plan_classes(plan) if form == FLOAT_MIXED else data.reserve(count, length)
         if KINDS[form] is Kind.TEXT:
             plan.extra = data.reserve(1, data.number(MAX_TEXTS))
         elif form == FLOAT_MIXED:
@@ -116,10 +120,24 @@ class TableReader:
             plan.apart = data.reserve(2, apart) if apart else None
         return plan
 
+    def _plan_classes(self, plan: _Plan) -> Place:
+        """Reserve the columns of doubles of any scale, class by class; version 1 has no classes."""
+        data, length = self._data, plan.times.length
+        if data.version == 1:
+            return data.reserve(plan.count, length)
+        places = []
+        for _ in range(data.number(MAX_SCALE)):
+            plan.scales.append(data.byte())
+            places.append(data.reserve(data.number(plan.count), length))
+        if sum(place.number for place in places) != plan.count:
+            raise FrameError("classes of doubles that are not the table's")
+        return Place(length, next(place.first for place in places if place.number), plan.count)
+
     def _plan_times(self, *, same: bool) -> _Times:
         if not same:
-            which = self._data.number(len(self._times))
-            if which == len(self._times):
+            known = len(self._times)
+            which = self._data.number(known) if known or self._data.version == 1 else 0
+            if which == known:
                 self._times.append(self._new_times())
             self._current = self._times[which]
         if self._current is None:
@@ -138,22 +156,24 @@ class TableReader:
     def _table(self, plan: _Plan) -> Table:
         kind, shape = KINDS[plan.form], (plan.count, plan.times.length)
         streams = self._streams(plan)
-        times = self._read_times(plan.times)
+        times = plan.times.found
+        if times is None:
+            times = self._read_times(plan.times)
         status = self._status(plan)
         values, decimals = self._values(plan) if plan.count and plan.times.length else (_blank(kind, shape), None)
-        if max(plan.codes, default=GOOD) >= MISSING:
+        if plan.codes is not _ALL_GOOD and max(plan.codes) >= MISSING:
             values[status >= MISSING] = _blank(kind, (1,))[0]
-        return Table(kind, streams, times.copy(), values.T, status.T, decimals)
+        return Table(kind, streams, times, values.T, status.T, decimals)
 
     def _streams(self, plan: _Plan) -> NDArray[np.int32]:
         if not plan.count:
             return np.empty(0, dtype=np.int32)
         first, self._next_id = self._next_id, self._next_id + plan.count
-        ids: Ints = np.arange(first, self._next_id)
         if plan.streams is None:
             if self._next_id > MAX_ID + 1:
                 raise FrameError("a stream id out of range")
-            return ids.astype(np.int32)
+            return np.arange(first, self._next_id, dtype=np.int32)
+        ids: Ints = np.arange(first, self._next_id)
         ids += self._data.columns(plan.streams)[0]
         if repeats(ids):
             raise FrameError("a table names a stream twice")
@@ -163,20 +183,22 @@ class TableReader:
         return ids.astype(np.int32)
 
     def _read_times(self, times: _Times) -> Ints:
-        if times.found is None:
-            if times.steps is None:
-                offsets = np.array([times.first] * times.length, dtype=np.int64)
-            else:
-                offsets = self._data.columns(times.steps)[0].copy()
-                offsets[0] = times.first
-                np.cumsum(offsets, out=offsets)
-            times.found = offsets * np.int64(times.unit_ns) + self._data.time_base
-        return times.found
+        if times.steps is None:
+            found = np.array([times.first] * times.length, dtype=np.int64)
+        else:
+            found = self._data.columns(times.steps)[0]
+            found[0] = times.first
+            np.add.accumulate(found, out=found)
+        found *= times.unit_ns
+        found += self._data.time_base
+        times.found = found
+        return found
 
     def _status(self, plan: _Plan) -> Bytes:
         good, shape = self._good_as, (plan.count, plan.times.length)
         if plan.status is None:
-            return filled(plan.count * plan.times.length, plan.codes[0] or good, np.uint8).reshape(shape)
+            code = plan.codes[0] or good
+            return np.full(shape, code, dtype=np.uint8) if code else np.zeros(shape, dtype=np.uint8)
         codes = np.frombuffer(plan.codes, dtype=np.uint8).copy()
         codes[codes == GOOD] = good
         ranks = self._data.columns(plan.status)
@@ -202,6 +224,11 @@ class TableReader:
 
     def _mixed_floats(self, plan: _Plan, columns: Ints) -> tuple[Floats, NDArray[np.int8] | None]:
         listed = self._data.columns(plan.extra)[0]
+        if plan.scales:
+            _check_ranks(listed, len(plan.scales), "class of doubles")
+            placed = np.empty_like(columns)
+            placed[listed.argsort(kind="stable")] = columns
+            listed, columns = np.array(plan.scales)[listed], placed
         if listed.min() < 0 or listed.max() > MAX_SCALE or ((listed > MAX_DECIMALS) & (listed < RAW)).any():
             raise FrameError("an unknown scale of doubles")
         scales = listed.astype(np.uint8)

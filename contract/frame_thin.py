@@ -13,23 +13,24 @@ from contract.frame_types import Counters, Frame
 from contract.readings import ABSENT, Ints, Table
 
 
-def thin_frame(frame: Frame, every: int, keep_whole: frozenset[int], phase: int = 0) -> Frame:
-    """The frame with each `every`-th row of telemetry (0: none), the rest counted; raises FrameError without books.
+def thin_frame(frame: Frame, every: int, keep_whole: frozenset[int], phase: int = 0) -> tuple[Frame, int]:
+    """The frame with each `every`-th row of telemetry (0: none), and how many readings went into its books.
 
-    phase: the first row counts as row number `phase`.
+    Raises FrameError when it has no books. phase: the first row counts as row number `phase`.
     """
     if every < 0:
         raise ValueError(f"every is 0 or more; found {every}")
     whole = np.fromiter(keep_whole, dtype=np.int64, count=len(keep_whole))
     tables, streams, dropped = [], [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
     for table in frame.tables:
-        kept, lost = _thin_table(table, every, whole, phase)
+        kept, taken = _thin_table(table, every, whole, phase)
         streams.append(table.streams)
-        dropped.append(lost)
+        dropped.append(taken)
         if kept.times.size and kept.streams.size:
             tables.append(kept)
-    counters = _count(frame.counters, np.concatenate(streams), np.concatenate(dropped))
-    return replace(frame, tables=tuple(tables), counters=counters)
+    lost = np.concatenate(dropped)
+    counters = _count(frame.counters, np.concatenate(streams), lost)
+    return replace(frame, tables=tuple(tables), counters=counters), int(lost.sum())
 
 
 def _thin_table(table: Table, every: int, whole: Ints, phase: int) -> tuple[Table, Ints]:

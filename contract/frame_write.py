@@ -80,7 +80,8 @@ class TableWriter:
             self._out.number(known)
             self._last_times = known
             return 0
-        self._out.number(len(self._times))
+        if self._times:
+            self._out.number(len(self._times))
         self._last_times = self._times[key] = len(self._times)
         self._out.number(len(times))
         if not len(times):
@@ -132,11 +133,19 @@ class TableWriter:
 
     def _write_floats(self, floats: Floats, hint: NDArray[np.int8] | None) -> int:
         integers, scales, apart = scale_floats(floats, hint)
-        self._out.columns(integers)
         first = int(scales[0])
         if first <= MAX_DECIMALS and not len(apart) and constant(scales):
+            self._out.columns(integers)
             return FLOAT_DECIMALS + first
-        self._out.columns(scales.astype(np.int64)[None, :])
+        distinct, ranks, counts = np.unique(scales, return_inverse=True, return_counts=True)
+        order, top = ranks.argsort(kind="stable"), 0
+        self._out.number(len(distinct))
+        for scale, count in zip(distinct.tolist(), counts.tolist(), strict=True):
+            self._out.byte(scale)
+            self._out.number(count)
+            self._out.columns(integers[order[top : top + count]])
+            top += count
+        self._out.columns(ranks[None, :])
         self._out.number(len(apart))
         if len(apart):
             self._out.columns(np.stack([apart, floats.reshape(-1)[apart].view(np.int64)]))

@@ -7,8 +7,20 @@ set -eu
 NEEDED='mosquitto:mosquitto influxd:influxdb victoria-metrics:victoria-metrics nginx:nginx-light
 faketime:faketime ip:iproute2 openssl:openssl'
 
+# path:package, of what has no program
+FILES='usr/lib/python3/dist-packages/gi/__init__.py:python3-gi
+usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib:gir1.2-gst-rtsp-server-1.0
+usr/lib/*/gstreamer-1.0/libgstapp.so:gstreamer1.0-plugins-base
+usr/lib/*/gstreamer-1.0/libgstrtp.so:gstreamer1.0-plugins-good
+usr/lib/*/gstreamer-1.0/libgstvideoparsersbad.so:gstreamer1.0-plugins-bad
+usr/lib/*/gstreamer-1.0/libgstx264.so:gstreamer1.0-plugins-ugly'
+
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 missing=
+for pair in $FILES; do
+    # shellcheck disable=SC2086  # the path is a pattern
+    ls /${pair%%:*} >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
 for pair in $NEEDED; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done

@@ -1,4 +1,4 @@
-"""What is typed: `weinao-sim run | record | fault | demo`.
+"""What is typed: `weinao-sim run | record | fault | clip | snippet | demo`.
 
 Exit codes: 0 fine, 2 the scenario or the arguments are wrong, 1 anything else.
 """
@@ -22,6 +22,7 @@ from hardware_sim.faults import Kind
 from hardware_sim.record import record
 from hardware_sim.scenario import Scenario, read_scenario
 from hardware_sim.simulator import Simulator, write_ready
+from hardware_sim.street_commands import clip_command, clip_parser, snippet_command
 from hardware_sim.yaml_reader import ScenarioError
 
 FAILED, WRONG = 1, 2
@@ -35,15 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return demo.main(arguments[1:])
     options = _parser().parse_args(arguments)
+    commands = {"record": _record, "fault": _fault, "clip": clip_command, "snippet": snippet_command}
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        match options.command:
-            case "run":
-                return asyncio.run(_run(options))
-            case "record":
-                return _record(options)
-            case _:
-                return _fault(options)
+        if options.command == "run":
+            return asyncio.run(_run(options))
+        return commands[options.command](options)
     except ScenarioError as error:
         print(error, file=sys.stderr)
         return WRONG
@@ -74,7 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("socket", type=Path)
     fault.add_argument("kind", choices=[kind.value for kind in Kind])
     fault.add_argument("device")
+    fault.add_argument("--grade", type=int, choices=(1, 2, 3), default=2, help="of a camera's fault: 3 is severe")
     fault.add_argument("--seconds", type=_positive, help="default: until the simulator ends")
+    clip_parser(commands)
+    snippet = commands.add_parser("snippet", help="print the gateway's configuration of a scenario's camera, as YAML")
+    snippet.add_argument("scenario", type=Path)
+    snippet.add_argument("device")
+    snippet.add_argument("--seed", type=int)
+    snippet.add_argument("--ready-file", type=Path, help="of the running simulator: the address it really has")
     commands.add_parser("demo", help="the whole of Weinao on simulated hardware (see: weinao-sim demo --help)")
     return parser
 
@@ -110,7 +115,7 @@ async def _run(options: argparse.Namespace) -> int:
 
 def _print_addresses(simulator: Simulator) -> None:
     for name, where in simulator.addresses().items():
-        place = where.get("path") or f"{where['host']}:{where['port']}"
+        place = where.get("url") or where.get("path") or f"{where['host']}:{where['port']}"
         devices = ", ".join(
             f"{device} ({about['type']}, unit {about['unit']})" if about["unit"] else f"{device} ({about['type']})"
             for device, about in where["devices"].items()
@@ -138,7 +143,7 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _fault(options: argparse.Namespace) -> int:
-    request = {"fault": options.kind, "device": options.device}
+    request = {"fault": options.kind, "device": options.device, "grade": options.grade}
     if options.seconds is not None:
         request["seconds"] = options.seconds
     reply = ask(options.socket, request)

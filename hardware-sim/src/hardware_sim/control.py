@@ -1,7 +1,7 @@
 """Faults on demand: a unix socket that takes one JSON object a line and answers each with one line.
 
     {"fault": "timeout", "device": "meter-1", "seconds": 5}     seconds left out: until cleared
-                                                                also "code", "delay_s", "drift", see faults.py
+                                                                also "code", "delay_s", "drift", "grade", see faults.py
     {"clear": "meter-1"}
     {"status": true}
 
@@ -77,6 +77,7 @@ class Control:
                     code=int(_number(rest, "code", 4)) & 0xFF,
                     delay_s=_number(rest, "delay_s", 2.0),
                     drift=_number(rest, "drift", 0.01),
+                    grade=_grade(rest),
                 )
                 if rest:
                     raise RequestError(f"unknown key {next(iter(rest))!r}")
@@ -98,6 +99,13 @@ def _number(rest: dict[Any, Any], key: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise RequestError(f"{key}: expected a number, found {value!r}")
     return float(value)
+
+
+def _grade(rest: dict[Any, Any]) -> int:
+    grade = _number(rest, "grade", 2)
+    if grade not in {1, 2, 3}:
+        raise RequestError(f"grade: expected 1, 2 or 3, found {grade:g}")
+    return int(grade)
 
 
 def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """From a device's description to the device: the one place that knows every type."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hardware_sim.clock import Clock
 from hardware_sim.devices import climate, lights, meter, nmea, pms5003, pump, text
@@ -10,9 +12,12 @@ from hardware_sim.devices.modbus_device import ModbusDevice
 from hardware_sim.devices.talker import Talker
 from hardware_sim.faults import Faults
 from hardware_sim.registers import Encoding
-from hardware_sim.scenario import DeviceSpec
+from hardware_sim.scenario import DeviceSpec, PortSpec
 from hardware_sim.waves import Floats
 from hardware_sim.world import Sensed, World
+
+if TYPE_CHECKING:
+    from hardware_sim.street.live import Order
 
 _SERIAL_REFRESH_S = 0.05
 
@@ -37,6 +42,14 @@ def make_modbus(spec: DeviceSpec, world: World, faults: Faults, clock: Clock) ->
             return RampDevice(name, unit, faults, clock, count=spec.options["registers"])
         case other:
             raise ValueError(f"no Modbus device of type {other!r}")
+
+
+def camera_order(spec: DeviceSpec, port: PortSpec, seed: int, truth: Path | None) -> "Order":
+    """What camera a device of the type `camera` is. Each number sees another street; truth: the street's file."""
+    from hardware_sim.street.live import Order
+
+    file = "" if truth is None else str(truth.resolve())
+    return Order(port.kind, host=port.host, port=port.port, seed=seed + spec.number, truth=file, **spec.options)
 
 
 def make_talker(spec: DeviceSpec, world: World, faults: Faults, clock: Clock) -> Talker:

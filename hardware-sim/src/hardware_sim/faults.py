@@ -16,6 +16,14 @@ frozen        value     the last value again and again
 out_of_range  value     far above the sensor's range
 drift         value     wanders off by `drift` of the range per second
 nan           value     NaN; in an integer, the customary "not available"
+
+A camera has disconnect, frozen, and these, in three grades (see street/conditions.py and street/camera_port.py):
+
+night rain fog blur droplet occluded shake exposure black covered moved       the picture
+packet_loss   stream    packets are lost
+stall         stream    nothing more comes, in the middle of a frame; the connection stays
+resize        stream    the picture has fewer pixels from now on
+wrong_clock   stream    the stream's time runs fast, or is off
 """
 
 import logging
@@ -43,21 +51,47 @@ class Kind(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     DRIFT = "drift"
     NAN = "nan"
+    NIGHT = "night"
+    RAIN = "rain"
+    FOG = "fog"
+    BLUR = "blur"
+    DROPLET = "droplet"
+    OCCLUDED = "occluded"
+    SHAKE = "shake"
+    EXPOSURE = "exposure"
+    BLACK = "black"
+    COVERED = "covered"
+    MOVED = "moved"
+    PACKET_LOSS = "packet_loss"
+    STALL = "stall"
+    RESIZE = "resize"
+    WRONG_CLOCK = "wrong_clock"
 
 
 VALUE_KINDS = frozenset({Kind.FROZEN, Kind.OUT_OF_RANGE, Kind.DRIFT, Kind.NAN})
-MODBUS_KINDS = frozenset(Kind)
-SERIAL_KINDS = frozenset(Kind) - {Kind.EXCEPTION, Kind.FOREIGN_REPLY}
+_CAMERA_ONLY = frozenset(
+    {
+        Kind.NIGHT, Kind.RAIN, Kind.FOG, Kind.BLUR, Kind.DROPLET, Kind.OCCLUDED, Kind.SHAKE, Kind.EXPOSURE, Kind.BLACK,
+        Kind.COVERED, Kind.MOVED, Kind.PACKET_LOSS, Kind.STALL, Kind.RESIZE, Kind.WRONG_CLOCK,
+    }
+)  # fmt: skip
+MODBUS_KINDS = frozenset(Kind) - _CAMERA_ONLY
+SERIAL_KINDS = MODBUS_KINDS - {Kind.EXCEPTION, Kind.FOREIGN_REPLY}
+CAMERA_KINDS = _CAMERA_ONLY | {Kind.FROZEN, Kind.DISCONNECT}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One kind of misbehaviour. code: the Modbus exception. drift: share of a sensor's range per second."""
+    """One kind of misbehaviour. code: the Modbus exception. drift: share of a sensor's range per second.
+
+    grade: 1 slight, 2, 3 severe, where a kind has grades.
+    """
 
     kind: Kind
     code: int = 4
     delay_s: float = 2.0
     drift: float = 0.01
+    grade: int = 2
 
 
 @dataclass(frozen=True, slots=True)

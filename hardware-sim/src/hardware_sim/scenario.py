@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hardware_sim.faults import (
+    CAMERA_KINDS,
     MODBUS_KINDS,
     SERIAL_KINDS,
     VALUE_KINDS,
@@ -21,12 +22,13 @@ from hardware_sim.faults import (
 )
 from hardware_sim.yaml_reader import Mapping, load
 
-PORT_KINDS = ("modbus-tcp", "modbus-rtu-tcp", "modbus-rtu", "serial")
+CAMERA_PORTS = ("rtsp", "mjpeg")
+PORT_KINDS = ("modbus-tcp", "modbus-rtu-tcp", "modbus-rtu", "serial", *CAMERA_PORTS)
 SERIAL_TYPES = ("pms5003", "nmea-weather", "text")
 MODBUS_TYPES = ("sdm630", "climate", "lights", "pump", "counter", "ramp")
 COUNTER_FORMATS = ("uint16", "uint32", "float32")
-WORLDLESS = frozenset({"counter", "ramp"})
-"""Types that look at no world: they serve numbers, not measurements."""
+WORLDLESS = frozenset({"counter", "ramp", "camera"})
+"""Types that `record` has nothing of: they serve numbers that measure nothing, or pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class DeviceSpec:
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """One TCP port, or one serial port (a pty linked under `link` in the run directory)."""
+    """One TCP port, one serial port (a pty linked under `link` in the run directory), or one camera."""
 
     name: str
     kind: str
@@ -91,11 +93,11 @@ def read_scenario(path: Path) -> Scenario:
         for entry in mapping.mappings("devices"):
             device = _device(entry, kind)
             _unique(seen, f"device {device.name}", entry, "name")
-            if kind != "serial":
+            if kind != "serial" and kind not in CAMERA_PORTS:
                 _unique(seen, f"port {name} unit {device.unit}", entry, "unit")
             devices.append(_with_plans(device, kind, plans))
-        if kind == "serial" and len(devices) != 1:
-            raise mapping.error("devices", "a serial port has exactly one device")
+        if (kind == "serial" or kind in CAMERA_PORTS) and len(devices) != 1:
+            raise mapping.error("devices", f"a {kind} port has exactly one device")
         mapping.done()
         ports.append(PortSpec(name, kind, host, number, link, tuple(devices)))
     for device_name, (_, entry) in plans.items():
@@ -108,7 +110,7 @@ def read_scenario(path: Path) -> Scenario:
 def _port_head(mapping: Mapping) -> tuple[str, str, str, int, str]:
     name = mapping.take("name", str)
     kind = mapping.choice("kind", PORT_KINDS)
-    if kind in {"modbus-tcp", "modbus-rtu-tcp"}:
+    if kind in {"modbus-tcp", "modbus-rtu-tcp", *CAMERA_PORTS}:
         return name, kind, mapping.take("host", str, "127.0.0.1"), mapping.integer("port", 0, high=65_535), ""
     link = mapping.take("link", str, name)
     if "/" in link or link in {"", ".", ".."}:
@@ -120,6 +122,11 @@ def _device(entry: Mapping, kind: str) -> DeviceSpec:
     name = entry.take("name", str)
     if not name or any(character.isspace() for character in name):
         raise entry.error("name", f"expected a name without spaces, found {name!r}")
+    if kind in CAMERA_PORTS:
+        entry.choice("type", ("camera",))
+        spec = DeviceSpec(name, "camera", 0, entry.integer("number", 0), False, _camera(entry))
+        entry.done()
+        return spec
     type_ = entry.choice("type", SERIAL_TYPES if kind == "serial" else MODBUS_TYPES)
     unit = entry.integer("unit", 1, low=1, high=247) if kind != "serial" else 0
     number = entry.integer("number", 0)
@@ -151,6 +158,26 @@ def _options(entry: Mapping, type_: str) -> dict[str, Any]:
             return {}
 
 
+def _camera(entry: Mapping) -> dict[str, Any]:
+    from hardware_sim.street.scenes import SCENES  # OpenCV, which a scenario without cameras need not load
+
+    options: dict[str, Any] = {"scene": entry.choice("scene", tuple(SCENES), "mixed")}
+    width, height = (entry.integer(key, size, low=160, high=3840) for key, size in (("width", 1280), ("height", 720)))
+    if width % 2 or height % 2:
+        raise entry.error("width" if width % 2 else "height", "expected an even number: video has no half pixels")
+    options["size"] = (width, height)
+    options["fps"] = entry.integer("fps", 10, low=1, high=30)
+    options["stamped"] = entry.take("stamped", bool, False)
+    options["path"] = entry.take("path", str, "/street")
+    if not options["path"].startswith("/"):
+        raise entry.error("path", f"expected a path that begins with /, found {options['path']!r}")
+    if ("username" in entry) != ("password" in entry):
+        raise entry.error(None, "expected username and password, or neither")
+    account = "username" in entry
+    options["account"] = (entry.take("username", str), entry.take("password", str)) if account else None
+    return options
+
+
 def _unique(seen: dict[str, Mapping], what: str, mapping: Mapping, key: str) -> None:
     if what in seen:
         raise mapping.error(key, f"{what} is there twice")
@@ -175,6 +202,7 @@ def _plan(entry: Mapping) -> Plan:
         code=entry.integer("code", 4, low=1, high=255),
         delay_s=entry.number("delay_s", 2.0, high=3600),
         drift=entry.number("drift", 0.01, low=-1000, high=1000),
+        grade=entry.integer("grade", 2, low=1, high=3),
     )
     whens = [key for key in ("at_s", "per_hour", "probability") if key in entry]
     if len(whens) != 1:
@@ -184,13 +212,15 @@ def _plan(entry: Mapping) -> Plan:
         return Planned(fault, entry.number("at_s"), seconds)
     if whens == ["per_hour"]:
         return Rate(fault, entry.number("per_hour", low=0.001, high=36_000), entry.pair("seconds", low=0.001))
-    if fault.kind in VALUE_KINDS | {Kind.DISCONNECT}:
+    if fault.kind in VALUE_KINDS | CAMERA_KINDS:
         raise entry.error("probability", f"{fault.kind} lasts for a while: expected at_s or per_hour")
     return Chance(fault, entry.number("probability", high=1))
 
 
 def allowed_kinds(type_: str, kind: str) -> frozenset[Kind]:
     """The faults a device can have: its type's, on that kind of port."""
+    if type_ == "camera":
+        return CAMERA_KINDS
     if type_ == "ramp":
         return MODBUS_KINDS - VALUE_KINDS
     if type_ == "counter":

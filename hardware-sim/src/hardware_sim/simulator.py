@@ -10,21 +10,24 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hardware_sim import truth
 from hardware_sim.clock import Clock
 from hardware_sim.devices.modbus_device import ModbusDevice
-from hardware_sim.factory import make_modbus, make_talker
+from hardware_sim.factory import camera_order, make_modbus, make_talker
 from hardware_sim.faults import Fault, Faults
 from hardware_sim.modbus_rtu import RtuReader
 from hardware_sim.modbus_server import MbapConnection, RtuOverTcpConnection
 from hardware_sim.modbus_wire import Engine, Tally
 from hardware_sim.pty_port import PtyPort
-from hardware_sim.scenario import DeviceSpec, PortSpec, Scenario, allowed_kinds
+from hardware_sim.scenario import CAMERA_PORTS, DeviceSpec, PortSpec, Scenario, allowed_kinds
 from hardware_sim.serial_devices import SerialLine
 from hardware_sim.tcp import Connection, TcpPort
 from hardware_sim.world import World
+
+if TYPE_CHECKING:
+    from hardware_sim.street.camera_port import CameraPort
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class Port:
     """One port of the scenario with everything behind it."""
 
     spec: PortSpec
-    transport: TcpPort | PtyPort
+    transport: "TcpPort | PtyPort | CameraPort"
     faults: dict[str, Faults]
     tallies: dict[str, Tally]
     line: SerialLine | None = None
@@ -63,6 +66,10 @@ class Port:
             self.stuck = False
 
     async def _follow_faults(self, now_s: float) -> None:
+        if not isinstance(self.transport, TcpPort | PtyPort):
+            # A camera goes on filming while nobody can reach it: what is down is its server, not its process.
+            await self.transport.follow([active for faults in self.faults.values() for active in faults.active(now_s)])
+            return
         down = any(faults.down(now_s) for faults in self.faults.values())
         if down == self.is_open:
             if down:
@@ -76,8 +83,10 @@ class Port:
         where: dict[str, Any] = {"kind": self.spec.kind}
         if isinstance(self.transport, TcpPort):
             where |= {"host": self.transport.host, "port": self.transport.port}
-        else:
+        elif isinstance(self.transport, PtyPort):
             where["path"] = str(self.transport.link)
+        else:
+            where |= self.transport.address()
         where["devices"] = {device.name: {"type": device.type, "unit": device.unit} for device in self.spec.devices}
         return where
 
@@ -170,6 +179,8 @@ class Simulator:
 
     def _make_port(self, spec: PortSpec) -> Port:
         faults = {device.name: Faults(device.name, self._seed, device.plans) for device in spec.devices}
+        if spec.kind in CAMERA_PORTS:
+            return self._make_camera(spec, faults)
         if spec.kind == "serial":
             device = spec.devices[0]
             talker = make_talker(device, self._world, faults[device.name], self._clock)
@@ -182,6 +193,13 @@ class Simulator:
         dead = frozenset(device.name for device in spec.devices if device.dead)
         engine = Engine(units, self._clock, later, dead)
         return Port(spec, self._make_transport(spec, engine), faults, engine.tallies)
+
+    def _make_camera(self, spec: PortSpec, faults: dict[str, Faults]) -> Port:
+        from hardware_sim.street.camera_port import CameraPort  # OpenCV, for those who have cameras
+
+        device, log_file = spec.devices[0], self.truth.path
+        file = None if log_file is None else log_file.with_name(f"{log_file.stem}.{device.name}.jsonl")
+        return Port(spec, CameraPort(camera_order(device, spec, self._seed, file)), faults, {device.name: Tally()})
 
     def _make_transport(self, spec: PortSpec, engine: Engine) -> TcpPort | PtyPort:
         if spec.kind == "modbus-rtu":

@@ -56,6 +56,7 @@ class Log:
     """
 
     def __init__(self, path: Path | None) -> None:
+        self.path = path
         self._file = (
             None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         )

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.frame import Counters, Frame, Gap, Header, decode, encode, redate
+from contract.errors import FrameError
+from contract.frame import Counters, Frame, Gap, Header, decode, encode, redate, thin, with_sequence
 from contract.readings import ABSENT, Kind, Quality, Reason, Table, gap, status
 
 CASES = Path(__file__).resolve().parents[2] / "cases" / "frames"
@@ -62,7 +63,52 @@ def _counters(ids: list[int], due: list[int], left_out: list[int], until: list[i
 
 
 def examples() -> dict[str, Frame]:
-    """What the golden files of version 1 were made from."""
+    """What the golden files were made from: the first five by version 1 and by version 2, the last by version 2."""
+    frames = _examples_of_version_1()
+    return {
+        **frames,
+        **{name.replace("v1", "v2"): frame for name, frame in frames.items()},
+        "v2-shapes": _shapes(),
+        "v2-one-row": Frame(frames["v1-live"].header, _one_row()),
+    }
+
+
+def _shapes() -> Frame:
+    """Every way a column can be packed: constant, steps, second to fourth steps, high bytes, varints, all 64 bits."""
+    at = np.arange(40, dtype=np.int64)
+    noise = at * 2_654_435_761 % 4093
+    columns = [
+        at * 0 + 7,
+        at * 123_456 - 5,
+        at * at * 10_000 + noise,
+        at**3 * 9_999 + noise,
+        at**4 * 777 - noise,
+        at * 2_654_435_761 % 2**32,
+        at % 3 + (at == 20) * 2**40,
+        np.cumsum(at * 40_503 % 65_536),
+        np.where(at % 2, 2**63 - 1, -(2**63)),
+        np.random.default_rng(3).integers(-(2**63), 2**63 - 1, 40),
+        np.cumsum(noise - 2_000),
+        at % 5,
+        np.cumsum(at % 4),
+        np.cumsum(at % 3 - 1),
+    ]
+    times = BASE - at[::-1] * S
+    good = np.zeros((40, 14), dtype=np.uint8)
+    whole = Table(Kind.INT, np.arange(14, dtype=np.int32), times, np.stack(columns, axis=1), good)
+    thirds = np.stack([at / 3, (at / np.float32(3)).astype(np.float64), at * at / 8, np.sqrt(at)], axis=1)
+    real = Table(Kind.FLOAT, np.arange(14, 18, dtype=np.int32), times, thirds, good[:, :4])
+    return Frame(Header(boot=5, sequence=6, epoch=7, time_base_ns=BASE), (whole, real))
+
+
+def _one_row() -> tuple[Table, ...]:
+    """A row a table, with numbers of a size in each."""
+    first = _table(Kind.INT, [0, 1, 2, 3, 4], [[215, 216, 214, 215, 217]])
+    large = [[100_003, 200_001, 300_002, 400_007, 500_004]]
+    return first, Table(Kind.INT, first.streams + 5, first.times, np.array(large, dtype=np.int64), first.status)
+
+
+def _examples_of_version_1() -> dict[str, Frame]:
     header = Header(boot=0x0123456789AB, sequence=70_000, epoch=0xCAFEBABE, time_base_ns=BASE)
     walk = np.round(20 + np.cumsum(np.random.default_rng(7).integers(-1, 2, (50, 3)), axis=0) / 10, 1)
     odd = [[np.nan, 1 / 3, -0.0], [np.inf, 2 / 3, 0.0], [-np.inf, 1e300, 1.5]]
@@ -122,9 +168,21 @@ def test_a_golden_file_says_what_it_was_made_from(name: str) -> None:
     assert meaning(again) == meaning(decode(encode(frame)))
 
 
-def test_a_stored_frame_of_an_older_build_can_still_be_dated() -> None:
-    found = decode(redate((CASES / "v1-odd.bin").read_bytes(), 10, estimated=False))
-    assert found.header.time_base_ns == BASE + 11
+@pytest.mark.parametrize("name", ["v1-odd", "v2-odd"])
+def test_a_stored_frame_of_an_older_build_can_still_be_dated_and_numbered(name: str) -> None:
+    stored = (CASES / f"{name}.bin").read_bytes()
+    data = with_sequence(redate(stored, 10, estimated=False), 77)
+    assert data[0] & 0x0F == stored[0] & 0x0F == int(name[1])
+    assert decode(data).header == Header(2**48 - 1, 77, 2**32 - 1, BASE + 11)
+    assert meaning(decode(data))["counters"] == meaning(decode(stored))["counters"]
+
+
+def test_thinning_a_frame_of_an_older_build_keeps_its_readings() -> None:
+    stored = (CASES / "v1-batch.bin").read_bytes()
+    kept = frozenset(range(100))
+    assert thin(stored, 2, kept) == stored
+    with pytest.raises(FrameError, match="without counters"):
+        thin(stored, 2, frozenset({9}))
 
 
 def write(name: str) -> None:

@@ -16,8 +16,10 @@ from contract.frame import Frame, Header, decode, encode, peek, thin, with_seque
 from contract.frame_numbers import put_varint
 from contract.readings import Kind, Table
 
-PLAIN = bytes.fromhex("01") + bytes(10) + bytes(8) + b"\x05"
-"""An uncompressed header of version 1 with the sequence 5."""
+PLAIN = bytes.fromhex("02") + bytes(10) + bytes(8) + b"\x05"
+"""An uncompressed header of version 2 with the sequence 5."""
+OLD = b"\x01" + PLAIN[1:]
+"""The same of version 1."""
 
 
 def sealed(body: bytes, header: bytes = PLAIN) -> bytes:
@@ -64,10 +66,11 @@ def test_noise(data: bytes) -> None:
     assert not answers(data)
 
 
-@given(st.binary(max_size=300), st.sampled_from([0x01, 0x07, 0x7F]), st.integers(0, 255))
+@given(st.binary(max_size=300), st.sampled_from([0x01, 0x07, 0x7F, 0x81, 0xFF]), st.integers(0, 255))
 @settings(max_examples=250, deadline=None)
 def test_noise_behind_a_check_that_matches(noise: bytes, flags: int, mark: int) -> None:
     answers(sealed(bytes([flags, mark]) + noise))
+    answers(sealed(bytes([flags, mark]) + noise, OLD))
 
 
 @given(any_frames(), st.data())
@@ -91,6 +94,7 @@ def test_a_forged_frame_is_a_frame_or_an_error(frame: Frame, data: st.DataObject
     forged = sealed(bytes(body[: end + start] if start else body))
     if answers(forged):
         assert answers(encode(decode(forged)))
+    answers(sealed(forged[len(PLAIN) + 2 :], OLD))
 
 
 def test_a_body_with_bytes_left_over_is_refused() -> None:
@@ -115,28 +119,65 @@ def test_any_two_bits_of_a_live_frame() -> None:
     assert missed <= 3
 
 
+def tables(mark: int, *numbers: int) -> bytes:
+    """A body whose flags are those of tables alone, up to the shape's `numbers` behind the first table's mark."""
+    return bytes([0x01, mark]) + varints(*numbers)
+
+
+def bombs(*times: int) -> dict[str, tuple[bytes, str]]:
+    """Bodies that ask for more room than there is, and why each is refused.
+
+    times: the number of the first table's time column, where it is written.
+    """
+    return {
+        "rows": (tables(0xE0, *times, 2**40), "2097152 is the most"),
+        "streams": (tables(0xE0, *times, 1, 0, 2**40), "2097152 is the most"),
+        "cells that cost no bytes": (tables(0xE0, *times, 4_000, 3, 4_000) + bytes(9), "values in a frame"),
+        "texts": (tables(0xE2, *times, 1, 0, 1, 2**30), "65536 is the most"),
+        "gaps": (varints(0x02, 2**40, 0), "65536 is the most"),
+        "sets of gaps": (varints(0x02, 1, 60_000) + varints(2_000_000) * 60_000, "values in a frame"),
+        "counters": (varints(0x24, 2**40), "2097152 is the most"),
+        "tables": (b"\x01" + varints(0x60, *times, 1, 0, 0) + varints(0x70, 0) * 30_000, "more than 20000 tables"),
+        "an endless number": (tables(0xE0, *times) + b"\xff" * 100, "does not end"),
+    }
+
+
 BOMBS = {
-    "rows": varints(0x01, 0xE0, 0, 2**40),
-    "streams": varints(0x01, 0xE0, 0, 1, 0, 2**40),
-    "cells that cost no bytes": varints(0x01, 0xE0, 0, 4_000, 3, 4_000, 0, 0, 0, 0, 0, 0),
-    "texts": varints(0x01, 0xE2, 0, 1, 0, 1, 2**30),
-    "apart": varints(0x01, 0xE3, 0, 1, 0, 1, 2**30),
-    "gaps": varints(0x02, 2**40, 0),
-    "sets of gaps": varints(0x02, 1, 60_000) + varints(2_000_000) * 60_000,
-    "counters": varints(0x24, 2**40),
-    "tables": varints(0x01) + varints(0x60, 0, 1, 0, 0) * 30_000,
-    "an endless number": b"\x01\xe0" + b"\xff" * 100,
+    **{f"{name}, version 1": (OLD, *bomb) for name, bomb in bombs(0).items()},
+    **{f"{name}, version 2": (PLAIN, *bomb) for name, bomb in bombs().items()},
+    "apart, version 1": (OLD, tables(0xE3, 0, 1, 0, 1, 2**30), "1 is the most"),
+    "apart, version 2": (PLAIN, tables(0xE3, 1, 0, 1, 1, 0, 1, 2**30), "1 is the most"),
+    "classes": (PLAIN, tables(0xE3, 1, 0, 1, 2**30), "79 is the most"),
+    "streams of a class": (PLAIN, tables(0xE3, 1, 0, 1, 1, 0, 2**30), "1 is the most"),
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_without_room_being_made_for_it(name: str) -> None:
-    data = sealed(BOMBS[name])
+    header, body, why = BOMBS[name]
+    data = sealed(body, header)
     tracemalloc.start()
-    assert not answers(data)
+    with pytest.raises(FrameError, match=why):
+        decode(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40e6
+
+
+def test_doubles_are_of_the_classes_that_are_listed() -> None:
+    two = tables(0xE3, 1, 0, 2)
+    of_class_0 = bytes([0, 0, 0, 0, 0])
+    """None apart; the values, as one column; the classes, as one column."""
+    assert answers(sealed(two + bytes([1, 3, 2]) + of_class_0))
+    for classes in (b"\x00", b"\x01\x03\x01", b"\x02\x03\x02\x01\x01", b"\x01\x0a\x02", b"\x01\x50\x02"):
+        assert not answers(sealed(two + classes + of_class_0))
+    assert not answers(sealed(two + bytes([1, 3, 2, 0, 0, 0, 0, 2])))
+
+
+def test_version_1_has_no_columns_apart() -> None:
+    assert answers(sealed(b"\x80"))
+    with pytest.raises(FrameError, match="unknown flags"):
+        decode(sealed(b"\x80", OLD))
 
 
 def test_a_zip_bomb_is_refused_by_its_declared_size() -> None:
@@ -146,7 +187,7 @@ def test_a_zip_bomb_is_refused_by_its_declared_size() -> None:
         )
     )
     bomb = tool.compress(bytes(200_000_000))
-    header = bytes([0x41]) + PLAIN[1:]
+    header = bytes([0x42]) + PLAIN[1:]
     with pytest.raises(FrameError, match="33554432 is the most"):
         decode(sealed(bomb, header))
 
@@ -168,7 +209,7 @@ def test_the_largest_frame_stays_within_its_memory() -> None:
 @pytest.mark.parametrize(
     "call", [peek, decode, lambda data: with_sequence(data, 1), lambda data: thin(data, 2, frozenset())]
 )
-@pytest.mark.parametrize("data", [b"", b"\x01", b"\x02" + bytes(40), b"\x81" + bytes(10) + b"\x7f" * 6 + bytes(9)])
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x03" + bytes(40), b"\x81" + bytes(10) + b"\x7f" * 6 + bytes(9)])
 def test_every_door_refuses_what_has_no_header(call: object, data: bytes) -> None:
     with pytest.raises(FrameError):
         call(data)  # type: ignore[operator]

@@ -45,6 +45,17 @@ def test_one_nan_or_negative_zero_does_not_spoil_a_column_of_decimals() -> None:
     assert_same_frame(decode(data), spoiled)
 
 
+def test_a_row_of_single_precision_meters_costs_four_bytes_each() -> None:
+    """Beside decimals and doubles, whose bits look nothing like theirs."""
+    random = np.random.default_rng(5)
+    meters = random.normal(230, 3, 300).astype(np.float32).astype(np.float64)
+    values = np.stack((np.round(random.normal(20, 2, 300), 1), meters, random.normal(0, 1, 300)), axis=1).reshape(1, -1)
+    row = Frame(HEADER, (table(Kind.FLOAT, values),))
+    data = encode(row)
+    assert len(data) < 300 * (1 + 3.5 + 8)
+    assert_same_frame(decode(data), row)
+
+
 def test_a_missing_value_costs_no_spike() -> None:
     values = np.round(20 + np.arange(200) % 3 / 10, 1)[:, None]
     plain = len(encode(Frame(HEADER, (table(Kind.FLOAT, values),))))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import FrameError
-from contract.frame import Counters, Frame, Gap, Header, decode, encode, thin
+from contract.frame import Counters, Frame, Gap, Header, decode, encode, thin, thin_counted
 from contract.readings import ABSENT, Kind, Reason, Table, gap
 
 ALARM, TELEMETRY = 1, 0
@@ -97,6 +97,16 @@ def test_what_was_suppressed_is_not_thinned_too() -> None:
     found = decode(thin(encode(frame(4, codes={(1, TELEMETRY): ABSENT})), 4, frozenset()))
     assert found.counters is not None
     assert found.counters.thinned.tolist() == [2, 3]
+
+
+def test_the_readings_taken_are_those_in_the_books() -> None:
+    data = encode(frame(8, codes={(1, TELEMETRY): gap(Reason.REFUSED), (2, TELEMETRY): ABSENT}))
+    thinned, taken = thin_counted(data, 4, frozenset({ALARM}))
+    assert thinned == thin(data, 4, frozenset({ALARM}))
+    counters = decode(thinned).counters
+    assert counters is not None
+    assert taken == counters.thinned.sum() == 4
+    assert thin_counted(data, 1, frozenset()) == (data, 0)
 
 
 def test_thinning_again_adds_up() -> None:
