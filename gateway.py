@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from contract.catalogue import decode_birth, epoch_of
-from drivers.base import BusSpec, DriverRegistry
+from drivers.base import DriverRegistry
 from drivers.registry import Registry
 from edge import cli, runtime
 from edge.birth import alarms_of, make_birth
@@ -18,13 +18,14 @@ from edge.bus_task import BusRun
 from edge.clock import SystemClock, TrustedClock, ntp_source, system_source
 from edge.config import GatewayConfig, OutboxSection
 from edge.dating import Datings, machine_boot
+from edge.eyes import Eyes
 from edge.health import HealthBus, health_scan_of, outbox_figures, system_figures
 from edge.outbox import Outbox
 from edge.outbox_disk import Disk
 from edge.packer import Packer
 from edge.pipeline import Pipeline
 from edge.status import Status
-from edge.streams import StreamTable, scans_of
+from edge.streams import StreamTable
 from edge.supervisor import Supervisor
 from edge.uplink import Uplink
 
@@ -53,7 +54,10 @@ async def _run(config: GatewayConfig, registry: DriverRegistry) -> None:
 def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     """The parts of the gateway that `config` describes, wired and not yet running. Raises ConfigError."""
     file = config.file
-    runs = [_bus_run(bus, registry) for bus in config.buses]
+    eyes = Eyes(
+        lambda: clock.offset_ns, lambda name: outbox.load_note(name), lambda name, data: outbox.save_note(name, data)
+    )
+    runs = eyes.bus_runs(config, registry)
     health = health_scan_of(runs, file.health.interval_s)
     table = StreamTable([*((scan, not bus.listening) for bus in runs for scan in bus.scans), (health, True)])
     software = importlib.metadata.version("weinao")
@@ -93,7 +97,7 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     datings = Datings(outbox.load_note, outbox.save_note, machine_boot())
     datings.begin(boot, resumed.newest_ns, machine.boottime_ns())
     uplink = Uplink(decode_birth(birth).path, outbox, file.mqtt, file.publish, boot=boot, epoch=epoch, datings=datings)
-    status = Status(file.gateway.id, clock, supervisor, pipeline, packer, outbox, uplink)
+    status = Status(file.gateway.id, clock, supervisor, pipeline, packer, outbox, uplink, eyes)
     return runtime.Parts(config, machine, clock, datings, supervisor, packer, outbox, uplink, status, taps)
 
 
@@ -107,13 +111,6 @@ def _open_outbox(section: OutboxSection, state: Callable[[], bytes], disk: Disk 
         disk=disk,
     )
     return outbox
-
-
-def _bus_run(spec: BusSpec, registry: DriverRegistry) -> BusRun:
-    driver = registry.get(spec.driver)
-    scans = [scan for device in spec.devices for scan in scans_of(device)]
-    bus = driver.connect(spec, scans)
-    return BusRun(spec.name, bus, scans, listening=driver.listening(spec), patient=driver.patient)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ JSON on the ack topic of the gateway. One message names frames of one boot:
 stored: inclusive ranges of sequences whose every reading is in the database or in quarantine.
 rejected: frames that the cloud will never take, each with the reason; the gateway moves them to its dead letters.
 unknown_epochs: frames of these epochs wait for a birth; the gateway publishes it, then sends them again.
+A list that is empty is left out.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from contract.errors import FrameError
 MAX_BYTES = 256 * 1024
 
 
-class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One acknowledgement. See the module for its fields."""
 
     boot: int

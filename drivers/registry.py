@@ -21,12 +21,13 @@ log = logging.getLogger(__name__)
 
 GROUP = "weinao.drivers"
 BUILT_IN = {
+    "camera": "drivers.camera",
     "modbus": "drivers.modbus",
     "replay": "drivers.replay",
     "serial": "drivers.serial",
 }
 # The extra of pyproject.toml that a driver needs.
-EXTRAS = {"modbus": "modbus", "serial": "serial"}
+EXTRAS = {"camera": "vision", "modbus": "modbus", "serial": "serial"}
 
 
 def _installed() -> Iterable[EntryPoint]:

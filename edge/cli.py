@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,12 +25,10 @@ _HELP = {
 
 def main(arguments: Sequence[str], registry: DriverRegistry, run: Run) -> int:
     """Do what was typed; returns the exit code: 0 fine, 2 configuration or arguments wrong, 1 anything else."""
+    if list(arguments) == ["vision-worker"]:  # the gateway's own, for nobody to type
+        return _vision_worker(registry)
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    _log(logging.DEBUG if options.verbose else logging.INFO)
     try:
         return _do(options, registry, run)
     except ConfigError as error:
@@ -41,6 +40,22 @@ def main(arguments: Sequence[str], registry: DriverRegistry, run: Run) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _vision_worker(registry: DriverRegistry) -> int:
+    from edge.vision.worker import serve_standard_streams
+
+    _log(logging.INFO)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which then ends this process
+    return serve_standard_streams(registry)
+
+
+def _log(level: int) -> None:
+    logging.basicConfig(
+        level=level,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
 
 
 def _do(options: argparse.Namespace, registry: DriverRegistry, run: Run) -> int:

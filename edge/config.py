@@ -85,6 +85,21 @@ class HealthSection(Spec):
     interval_s: float = Field(10, ge=1, le=3600)
 
 
+class VisionSection(Spec):
+    """What cameras are looked at with.
+
+    models: the folder of models and their cards; the product's own when it is not given. provider: what runs them.
+    """
+
+    models: Path | None = None
+    provider: Literal["cpu", "openvino", "cuda", "tensorrt"] = "cpu"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of models."""
+        return self.models or Path(__file__).resolve().parent.parent / "models"
+
+
 class StatusSection(Spec):
     """Where `weinao-gateway status` finds the running gateway. Default: `status.sock` beside the outbox."""
 
@@ -101,6 +116,7 @@ class GatewayFile(Spec):
     clock: ClockSection = ClockSection()
     health: HealthSection = HealthSection()
     status: StatusSection = StatusSection()
+    vision: VisionSection = VisionSection()
     metrics: Metrics | None = None
     backoff_max_s: float = Field(60, gt=0, le=3600)
 
@@ -145,6 +161,8 @@ def load(path: Path, registry: DriverRegistry, *, open_files: bool = False) -> G
     if problems or file is None:
         raise ConfigError(sorted(dict.fromkeys(problems), key=_by_place))
     config = GatewayConfig.model_construct(file=beside(file, path.parent), buses=tuple(buses))
+    if problems := list(_model_problems(data, config.file.vision.folder, buses, registry)):
+        raise ConfigError(problems)
     if open_files and (problems := [*_file_problems(data, config.file.mqtt), *_metrics_problems(data, config.file)]):
         raise ConfigError(problems)
     return config
@@ -182,6 +200,17 @@ def _metrics_problems(data: MarkedDict, file: GatewayFile) -> Iterable[str]:
             read()
         except ConfigError as error:
             yield problem_at(data, ["metrics", key], error.problems[0].partition(": ")[2])
+
+
+def _model_problems(data: MarkedDict, folder: Path, buses: list[BusSpec], registry: DriverRegistry) -> Iterable[str]:
+    """Whether each camera's model is there and knows what the camera counts."""
+    for index, bus in enumerate(buses):
+        if registry.get(bus.driver).capture is None:
+            continue
+        from edge.vision.models import model_problems
+
+        for steps, text in model_problems(bus, folder):
+            yield problem_at(data, ["buses", index, "devices", 0, *steps], text)
 
 
 def _bus(data: MarkedDict, index: int, raw: object, registry: DriverRegistry) -> BusSpec:

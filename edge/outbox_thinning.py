@@ -50,8 +50,9 @@ class FrameCodec(Protocol):
     def with_sequence(self, data: bytes, sequence: int) -> bytes:
         """The same frame under another sequence number."""
 
-    def thin(self, data: bytes, every: int, keep_whole: frozenset[int], phase: int = 0) -> bytes:
-        """The frame with every n-th row of telemetry, the first counting as row `phase`; 0 keeps none."""
+    def thin_counted(self, data: bytes, every: int, keep_whole: frozenset[int], phase: int = 0) -> tuple[bytes, int]:
+        """The frame with every n-th row of telemetry, the first counting as row `phase` (0 keeps none), and how many
+        readings that took; raises FrameError."""
 
 
 @dataclass
@@ -235,17 +236,11 @@ class Room:
     def _thin(self, payload: bytes, every: int, epoch: int, *, phase: int) -> tuple[bytes, int]:
         """The thinned frame and how many readings that took; the frame as it is where thinning gains nothing."""
         try:
-            thinned = self._codec.thin(payload, every, self._keep_whole(epoch), phase)
-            if len(thinned) >= len(payload):
-                return payload, 0
-            return thinned, self._thinned_in(thinned) - self._thinned_in(payload)
+            thinned, taken = self._codec.thin_counted(payload, every, self._keep_whole(epoch), phase)
         except FrameError as error:
             log.warning("a queued frame cannot be thinned and stays whole: %s", error)
             return payload, 0
-
-    def _thinned_in(self, data: bytes) -> int:
-        counters = self._codec.decode(data).counters
-        return 0 if counters is None else int(counters.thinned.sum())
+        return (thinned, taken) if len(thinned) < len(payload) else (payload, 0)
 
     def _bury(self, segment: Segment, position: int, data: bytes) -> None:
         sequence, boot = int(segment.sequence[position]), int(segment.place[position]["boot"])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract.local_socket import Answer
 from edge.clock import TrustedClock
+from edge.eyes import Eyes
 from edge.outbox import Outbox
 from edge.packer import Packer
 from edge.pipeline import Pipeline
@@ -28,6 +29,7 @@ class Status:
         packer: Packer,
         outbox: Outbox,
         uplink: Uplink,
+        eyes: Eyes,
     ) -> None:
         self.metrics: MetricsServer | None = None
         self._gateway = gateway
@@ -37,6 +39,7 @@ class Status:
         self._packer = packer
         self._outbox = outbox
         self._uplink = uplink
+        self._eyes = eyes
         self._began_s = time.monotonic()
 
     def status(self, _: Answer) -> Answer:
@@ -48,6 +51,7 @@ class Status:
             "clock_steps": self._clock.steps,
             "uplink": self._uplink_answer(),
             "outbox": self.outbox({}),
+            "cameras": self._eyes.snapshot(),
             "metrics": None if self.metrics is None else self.metrics.told(),
             **self._supervisor.snapshot(),
             "streams": [

@@ -1,0 +1,186 @@
+"""Why: between a capture that gives looks and a watcher that counts there is one camera's schedule.
+
+An `Eye` serves one look at a time when the worker's rota says so, closes its intervals at their times, and says how the
+camera is. It never waits: what is not there is booked as unseen.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import numpy as np
+
+from contract.readings import Reason
+from drivers.base_camera import CameraBusSpec, Capture, CaptureState, Look, Picture, StreamClock
+from edge.vision.health import View
+from edge.vision.reasons import NOT_SEEN
+from edge.vision.watcher import Watcher
+from edge.vision.wire import SENTENCE_CHARS, WORD_CHARS, Closed, Learned, Said, Seen
+from models.boxes import Detections
+
+SECOND = 1_000_000_000
+# Looks captured before the end of an interval get so long to be looked at; then the interval is closed without them.
+GRACE_NS = 200_000_000
+TELL_NS = SECOND
+LEARN_NS = 600 * SECOND
+_REASONS = {CaptureState.STALLED: int(Reason.TIMEOUT), CaptureState.AWAY: int(Reason.DISCONNECTED)}
+
+
+class Finder(Protocol):
+    """What finds objects in a canvas: models.detector.Detector."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of their numbers."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Width and height of the canvas."""
+
+    def detect(self, canvas: Picture, confidence: float | None = None) -> Detections:
+        """The objects."""
+
+
+class Eye:
+    """One camera. number: what the gateway calls it. model: what the stream of that measure says.
+
+    phase_ns: intervals end at this time, CLOCK_BOOTTIME, modulo their length.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        spec: CameraBusSpec,
+        capture: Capture,
+        finder: Finder,
+        say: Callable[[Said], None],
+        *,
+        now_ns: int,
+        phase_ns: int = 0,
+        model: str = "",
+        view: View | None = None,
+    ) -> None:
+        self.capture = capture
+        self.served_ns = 0
+        self._number = number
+        self._camera = spec.devices[0]
+        self._finder = finder
+        self._say = say
+        self._model = model
+        self._interval_ns = round(self._camera.interval_s * SECOND)
+        self._from_ns = now_ns
+        self._to_ns = now_ns + self._interval_ns - (now_ns - phase_ns) % self._interval_ns
+        self._aspect = 16 / 9
+        self._watcher = self._watch(view)
+        self._connections = 0
+        self._dropped = 0
+        self._looks = self._told_looks = 0
+        self._told_ns = self._learned_ns = now_ns
+        self._inference_ms = 0.0
+
+    def _watch(self, view: View | None) -> Watcher:
+        watcher = Watcher(
+            self._camera,
+            self._finder.classes,
+            aspect=self._aspect,
+            model=self._model,
+            calibration=self._camera.calibration,
+            view=view,
+        )
+        watcher.begin(self._from_ns, self._to_ns)
+        return watcher
+
+    @property
+    def next_ns(self) -> int:
+        """When `tick` has something to do, at the latest."""
+        return min(self._to_ns + GRACE_NS, self._told_ns + TELL_NS)
+
+    def serve(self, now_ns: int, time_s: Callable[[], float]) -> bool:
+        """Look at the newest picture, if there is one that nobody looked at."""
+        look = self.capture.look()
+        if look is None:
+            return False
+        self.served_ns = now_ns
+        if look.time_ns >= self._to_ns:
+            self._close()
+        self._shape(look)
+        status = self.capture.status()
+        if status.connections != self._connections:
+            self._connections = status.connections
+            self._watcher.reconnected()
+        dropped, self._dropped = max(0, status.dropped - self._dropped), status.dropped
+        stream_ns = look.stream_ns if status.clock is not StreamClock.NONE else 0
+        self._looks += 1
+        if not self._watcher.glance(look.time_ns, look.thumbnail, stream_ns=stream_ns, dropped=dropped):
+            return True
+        began_s = time_s()
+        found = self._finder.detect(look.canvas, self._camera.confidence)
+        self._inference_ms = (time_s() - began_s) * 1e3
+        self._watcher.see(look.time_ns, in_picture(found, look), found.scores.astype(np.float64), found.classes)
+        return True
+
+    def _shape(self, look: Look) -> None:
+        """A picture of another shape is another view: tracks of the old one mean nothing in it."""
+        aspect = look.size[0] / look.size[1]
+        if abs(aspect / self._aspect - 1) > 0.01:
+            self._aspect = aspect
+            if self._looks:
+                self._from_ns = look.time_ns
+            self._watcher = self._watch(None if self._looks else self._watcher.health.view)
+
+    def tick(self, now_ns: int) -> None:
+        """Close what is over, book what nobody saw, say how the camera is."""
+        status = self.capture.status()
+        if status.state is not CaptureState.LIVE:
+            self._watcher.unseen(now_ns, _REASONS.get(status.state, NOT_SEEN), status.state.value)
+        while now_ns >= self._to_ns + GRACE_NS:
+            self._close()
+        if now_ns < self._told_ns + TELL_NS:
+            return
+        fps = (self._looks - self._told_looks) / ((now_ns - self._told_ns) / SECOND)
+        self._told_looks, self._told_ns = self._looks, now_ns
+        state = (
+            status.state.value if status.state is not CaptureState.LIVE else self._watcher.health.verdict.state.value
+        )
+        self._say(
+            Seen(
+                self._number,
+                state[:WORD_CHARS],
+                status.error[:SENTENCE_CHARS],
+                fps=round(fps, 2),
+                inference_ms=round(self._inference_ms, 2),
+                captured=status.captured,
+                skipped=status.skipped,
+                dropped=status.dropped,
+                connections=status.connections,
+                restarts=status.restarts,
+                last_frame_ns=status.last_frame_ns,
+            )
+        )
+        if now_ns >= self._learned_ns + LEARN_NS:
+            self._learned_ns = now_ns
+            self._tell_view()
+
+    def _close(self) -> None:
+        found = self._watcher.close(self._from_ns, self._to_ns)
+        values = [value[:WORD_CHARS] if isinstance(value, str) else value for value in (one.value for one in found)]
+        self._say(Closed(self._number, self._to_ns, values, [one.status for one in found]))
+        self._from_ns, self._to_ns = self._to_ns, self._to_ns + self._interval_ns
+
+    def _tell_view(self) -> None:
+        view = self._watcher.health.view
+        if view is None:
+            return
+        with suppress(TypeError, ValueError):  # a view that cannot be told is learned again after a restart
+            numbers = view.to_numbers()
+            anchor, slow = numbers["anchor"], numbers["slow"]
+            if isinstance(anchor, list) and isinstance(slow, list):
+                self._say(Learned(self._number, anchor, slow, view.sharpness, view.burnt, view.still_s))
+
+
+def in_picture(found: Detections, look: Look) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Boxes (n, 4) of the canvas as fractions of the picture, clipped to it."""
+    left, top = look.pad
+    size = np.array([*look.size, *look.size]) * look.scale
+    boxes: np.ndarray[tuple[int, int], np.dtype[np.float64]] = (found.boxes - (left, top, left, top)) / size
+    return np.clip(boxes, 0.0, 1.0)
