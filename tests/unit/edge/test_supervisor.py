@@ -65,6 +65,23 @@ def test_a_scan_every_second_need_not_wait_for_many_that_are_due_every_minute() 
     run(main)
 
 
+def test_a_dead_device_is_asked_last_and_costs_the_others_of_its_bus_no_turn() -> None:
+    async def main(clock: VirtualClock) -> None:
+        scans = [scan(device="dead"), *(scan(device=f"well{number}") for number in range(5))]
+        dying = timeout()
+        bus = ScriptedBus(clock, lambda s, _n: dying if s is scans[0] else None)
+        bus.delay_s = lambda number: 1.0 if bus.polls[number][0] == "dead" else 0.01
+        rig = Rig(clock, scans)
+        await sample(clock, rig, [BusRun("b", bus, scans)], 60.2)
+        for one in scans[1:]:
+            lost = await rig.gaps(f"{one.device.name}/t")
+            assert lost.total() <= 1, f"{lost}: only the first time, when nobody knew"
+            times = [time_ns for name, time_ns in bus.polls if name == one.device.name]
+            assert max(later - before for before, later in pairwise(times[2:])) <= 1.1 * SECOND
+
+    run(main)
+
+
 def test_a_slow_poll_costs_exactly_the_ticks_it_covers() -> None:
     async def main(clock: VirtualClock) -> None:
         one = scan()
@@ -91,8 +108,8 @@ def test_a_dead_device_costs_its_bus_one_timeout_a_backoff_period(caplog: pytest
         assert len(asked) <= 12
         assert max(waits) <= 61
         due = await rig.balance()
-        assert due["dead/t"] == 301
-        assert await rig.gaps("dead/t") == {Reason.TIMEOUT: 301}
+        assert due["dead/t"] == 300
+        assert await rig.gaps("dead/t") == {Reason.TIMEOUT: 300}
         assert len(await rig.readings("alive/t")) == 301
         health = {device["name"]: device for device in supervisor.snapshot()["devices"]}
         assert health["dead"]["success_percent"] == 0
