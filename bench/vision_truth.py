@@ -232,7 +232,7 @@ def _spec(camera: Camera) -> CameraDeviceSpec:
     return CameraDeviceSpec.model_validate(
         {
             "name": "street",
-            "model": "truth",
+            "detector": "truth",
             "lines": lines,
             "zones": [zone],
             "ground": ground,

@@ -179,7 +179,7 @@ class CameraDeviceSpec(DeviceSpec):
     """A camera: what it looks at. `interval_s` is that of its readings."""
 
     interval_s: float = Field(60.0, ge=1, le=3600)
-    model: Name
+    detector: Name  # of the gateway's models, by the name of its card
     fps: float = Field(5.0, gt=0, le=30)
     classes: tuple[str, ...] = ()  # of the model; empty: all
     confidence: float | None = Field(None, gt=0, lt=1)  # None: the card's

@@ -33,7 +33,7 @@ def spec_of(source: str, *, bus: dict[str, Any] | None = None, **camera: Any) ->
             "name": "eyes",
             "driver": "camera",
             "source": source,
-            "devices": [{"name": "cam", "model": "street-small", **camera}],
+            "devices": [{"name": "cam", "detector": "street-small", **camera}],
             **(bus or {}),
         }
     )

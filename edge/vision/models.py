@@ -15,19 +15,19 @@ def model_problems(bus: BusSpec, folder: Path) -> Iterator[tuple[list[str | int]
         return
     camera = bus.devices[0]
     try:
-        card = load_card(folder, camera.model).card
+        card = load_card(folder, camera.detector).card
     except ConfigError as error:
         known = ", ".join(listed.name for listed in list_models(folder)) if folder.is_dir() else "none, no such folder"
-        yield ["model"], f"{error.problems[0]} (models in {folder}: {known or 'none'})"
+        yield ["detector"], f"{error.problems[0]} (models in {folder}: {known or 'none'})"
         return
     if card.task != "detect":
-        yield ["model"], f"{camera.model!r} is made to {card.task}; expected a model that detects objects"
+        yield ["detector"], f"{camera.detector!r} is made to {card.task}; expected a model that detects objects"
         return
     classes = card.reported
     for name in camera.classes:
         if name not in classes:
-            yield ["classes"], f"{camera.model!r} knows no class {name!r}; known: {', '.join(classes)}"
+            yield ["classes"], f"{camera.detector!r} knows no class {name!r}; known: {', '.join(classes)}"
     for number, stream in enumerate(camera.streams):
         if stream.object_class is not None and stream.object_class not in classes:
-            text = f"{camera.model!r} knows no class {stream.object_class!r}; known: {', '.join(classes)}"
+            text = f"{camera.detector!r} knows no class {stream.object_class!r}; known: {', '.join(classes)}"
             yield ["streams", number, "object_class"], text

@@ -78,7 +78,7 @@ class Worker:
         found = {name: models.load(Path(order.models), name, provider=provider) for name in _models_of(specs)}
         self._eyes: list[Eye] = []
         for number, (one, spec) in enumerate(zip(order.cameras, specs, strict=True)):
-            detector = found[spec.devices[0].model]
+            detector = found[spec.devices[0].detector]
             view = View.from_numbers(one.view) if one.view else None
             self._eyes.append(
                 self._open(number, spec, open_capture, detector, say, one.phase_ns, detector.card.sha256[:12], view)
@@ -136,7 +136,7 @@ class Worker:
 
 
 def _models_of(specs: Sequence[CameraBusSpec]) -> list[str]:
-    return list(dict.fromkeys(spec.devices[0].model for spec in specs))
+    return list(dict.fromkeys(spec.devices[0].detector for spec in specs))
 
 
 def serve_standard_streams(registry: DriverRegistry) -> int:

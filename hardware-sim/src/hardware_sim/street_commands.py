@@ -90,7 +90,7 @@ def bus(name: str, device: str, source: str, options: dict[str, Any], seed: int)
     camera: dict[str, Any] = {
         "name": device,
         "interval_s": 10,
-        "model": MODEL,
+        "detector": MODEL,
         "lines": [
             {"name": line.name, "a": list(line.a), "b": list(line.b), "directions": list(line.directions)}
             for line in scene.picture_lines()

@@ -15,7 +15,7 @@ SIZE = np.array([0.06, 0.08])
 
 def _spec(**more: object) -> CameraDeviceSpec:
     stream = {"name": "n", "measure": "crossings", "line": "line", "direction": "left"}
-    made = {"name": "c", "model": "m", "lines": [LINE], "streams": [stream], **more}
+    made = {"name": "c", "detector": "m", "lines": [LINE], "streams": [stream], **more}
     return CameraDeviceSpec.model_validate(made)
 
 

@@ -38,7 +38,7 @@ STREAMS = [
 
 
 def _spec(**more: Any) -> CameraDeviceSpec:
-    made = {"name": "c", "model": "m", "lines": [LINE], "zones": [ZONE], "ground": GROUND, "streams": STREAMS, **more}
+    made = {"name": "c", "detector": "m", "lines": [LINE], "zones": [ZONE], "ground": GROUND, "streams": STREAMS, **more}
     return CameraDeviceSpec.model_validate(made)
 
 
