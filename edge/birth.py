@@ -1,7 +1,8 @@
 """The birth: this gateway's catalogue, made of its configuration."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 
 from contract.catalogue import Birth, Device, Stewardship, Stream, decode_birth
 from drivers.base import BusSpec, DeviceSpec
@@ -9,15 +10,27 @@ from edge.config import GatewaySection
 from edge.streams import Entry
 
 
-def make_birth(gateway: GatewaySection, buses: Sequence[BusSpec], entries: Iterable[Entry], *, software: str) -> Birth:
-    """The catalogue of every published stream, in the order of their ids."""
+def make_birth(
+    gateway: GatewaySection,
+    buses: Sequence[BusSpec],
+    entries: Iterable[Entry],
+    *,
+    software: str,
+    models: Mapping[str, str] = MappingProxyType({}),
+) -> Birth:
+    """The catalogue of every published stream, in the order of their ids. models: vision models and their hashes."""
     specs = {device.name: device for bus in buses for device in bus.devices}
     devices = [
         _device(name, specs.get(name), [_stream(gateway, entry) for entry in group])
         for name, group in groupby(sorted(entries, key=lambda entry: entry.id), key=lambda entry: entry.device)
     ]
     return Birth(
-        gateway=gateway.id, area=gateway.area, site=gateway.site, software=software, devices=tuple(_merged(devices))
+        gateway=gateway.id,
+        area=gateway.area,
+        site=gateway.site,
+        software=software,
+        models=dict(models),
+        devices=tuple(_merged(devices)),
     )
 
 

@@ -45,6 +45,14 @@ class Eyes:
             runs.append(BusRun(spec.name, bus, scans, listening=driver.listening(spec), patient=driver.patient))
         return runs
 
+    def models(self, config: GatewayConfig) -> dict[str, str]:
+        """The models that look for this gateway, and the SHA-256 of each. Raises ConfigError."""
+        if self._host is None:
+            return {}
+        from edge.vision.models import model_hashes
+
+        return model_hashes(config.buses, config.file.vision.folder)
+
     def _vision(self, config: GatewayConfig) -> "VisionHost":
         if self._host is None:
             from edge.vision.bus import host_of

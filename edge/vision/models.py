@@ -1,6 +1,6 @@
 """What a configuration asks of a model, before anything starts: that it is there, and knows what is to be counted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from contract.errors import ConfigError
@@ -31,3 +31,9 @@ def model_problems(bus: BusSpec, folder: Path) -> Iterator[tuple[list[str | int]
         if stream.object_class is not None and stream.object_class not in classes:
             text = f"{camera.detector!r} knows no class {stream.object_class!r}; known: {', '.join(classes)}"
             yield ["streams", number, "object_class"], text
+
+
+def model_hashes(buses: Sequence[BusSpec], folder: Path) -> dict[str, str]:
+    """The models that the cameras of a configuration name, and the SHA-256 of each. Raises ConfigError."""
+    names = {camera.detector for bus in buses if isinstance(bus, CameraBusSpec) for camera in bus.devices}
+    return {name: load_card(folder, name).card.sha256 for name in sorted(names)}
