@@ -32,10 +32,10 @@ class Scaled(Influx):
 
 
 def edit(text: str) -> str:
-    """Ten reads a second of each device, the smallest outbox, an alarm among the streams."""
+    """Thirty reads a second of each device, the smallest outbox, an alarm among the streams."""
     for old, new, count in (
         ("max_bytes: 268435456", f"max_bytes: {BUDGET_BYTES}", 1),
-        ("        interval_s: 0.5\n", f"        interval_s: 0.1\n        scale: {SCALE}\n", 10),
+        ("        interval_s: 0.5\n", f"        interval_s: 0.03\n        scale: {SCALE}\n", 10),
         ("{name: v0, ", "{name: v0, alarm: true, ", 1),
         ("publish: {", f"publish: {{linger_s: {LINGER_S}, ", 1),
     ):
