@@ -41,6 +41,7 @@ def main() -> int:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
     report = Report(sys.stdout, options.json)
     broken = []
+    began_s = time.monotonic()
     for name in options.names or NAMES:
         before = len(report.figures)
         if not _run(name, report, quick=options.quick):
@@ -49,8 +50,9 @@ def main() -> int:
             page = options.record.read_text(encoding="utf-8")
             options.record.write_text(record(page, name, report.figures[before:]), encoding="utf-8")
     missed = report.missed()
-    if missed and not options.json:
-        print(f"\nmissed: {', '.join(missed)}")
+    if not options.json:
+        print(f"\nall: {time.monotonic() - began_s:.0f} s")
+        print(f"missed: {', '.join(missed) or 'nothing'}")
     return 1 if broken else 0
 
 

@@ -3,11 +3,13 @@
 Gateways at frame level, each with an MQTT connection of its own, one frame every two seconds, through a real mosquitto
 and a real collector into a real VictoriaMetrics. Latency is from a frame's publish to its acknowledgement. First more
 gateways with 20 streams each (60 readings a frame), then more streams of 100 gateways.
-The last lines say what a city of nine million units at one reading a minute would need, by the largest case.
+The last lines say, by the largest case, what a city of nine million units at one reading a minute would need, and how
+much one broker, one collector and one core of the database carry.
 """
 
 import asyncio
 import contextlib
+import resource
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,22 +31,42 @@ GATEWAYS = (1, 100, 500, 2000)
 STREAMS = (10, 100, 1000)
 PERIOD_S = 2.0
 WARM_S = 2.0
-SETTLE_S, IDLE_CORES = 60.0, 0.05
+COLD_S, SETTLE_S, LAST_S, IDLE_CORES = 60.0, 10.0, 20.0, 0.05
+OTHER_FILES = 200  # that this process and the broker have open beside the gateways' connections
 CITY_UNITS, CITY_PER_MINUTE = 9_000_000, 1
 
 
 def run(report: Report, *, quick: bool) -> None:
     """All figures of scale."""
-    rounds = 4 if quick else 7
-    largest = None
+    rounds = 4 if quick else 6
+    grown: list[Case] = []
     for count in GATEWAYS[:3] if quick else GATEWAYS:
-        largest = _case(Shape(gateways=count, streams=20, rows=3, rounds=rounds))
-        _tell(report, f"scale/{count}", largest, f"{count} gateways, {largest.frames_per_s:,.0f} frames/s")
+        too_few = _files_missing(count + OTHER_FILES)
+        if too_few is not None:
+            report.add(Figure(f"scale/{count}/cpu_s_per_100k", None, "s", note=too_few))
+            continue
+        grown.append(_case(Shape(gateways=count, streams=20, rows=3, rounds=rounds)))
+        _tell(report, f"scale/{count}", grown[-1], f"{count} gateways, {grown[-1].frames_per_s:,.0f} frames/s")
+    wide = []
     for count in STREAMS:
-        found = _case(Shape(gateways=100, streams=count, rows=1, rounds=rounds))
-        _tell(report, f"scale/streams/{100 * count}", found, f"100 gateways x {count} streams, a reading each a frame")
-    if largest is not None:
-        _city(report, largest)
+        wide.append(_case(Shape(gateways=100, streams=count, rows=1, rounds=rounds)))
+        _tell(
+            report, f"scale/streams/{100 * count}", wide[-1], f"100 gateways x {count} streams, a reading each a frame"
+        )
+    if grown:
+        _city(report, grown[-1])
+    if len(grown) > 1:
+        _growth(report, grown, wide)
+
+
+def _files_missing(needed: int) -> str | None:
+    """Let this process and its children open so many files; what is in the way, when something is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            return f"needs {needed:,} open files, this shell permits {hard:,}: raise `ulimit -Hn` and run again"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,7 @@ class Case:
     cold_s: from the first connection until a frame of every gateway is stored, none of them known before.
     """
 
+    shape: Shape
     frames_per_s: float
     readings_per_s: float
     cpu: dict[str, float]
@@ -95,7 +118,7 @@ async def _play(
     repeating = asyncio.create_task(_send_late_again(fleet))
     for one in fleet:
         one.send(0)
-    await _until(tally, shape.gateways, 90.0)
+    await _until(tally, shape.gateways, COLD_S)
     cold_s = time.monotonic() - began_s
     await _settled(pids["collector"])
     playing = [
@@ -110,7 +133,7 @@ async def _play(
     latencies = list(tally.latencies_s)
     await asyncio.gather(*playing)
     with contextlib.suppress(BenchFailed):  # what is missing then is a figure
-        await _until(tally, shape.frames, 45.0)
+        await _until(tally, shape.frames, LAST_S)
     repeating.cancel()
     for one in fleet:
         one.close()
@@ -120,6 +143,7 @@ async def _play(
     each = {name: seconds / max(readings, 1) * 1e5 for name, seconds in cpu.items()}
     p50_s, p99_s = quantile(latencies, 0.5), quantile(latencies, 0.99)
     return Case(
+        shape,
         done / took_s,
         readings / took_s,
         each,
@@ -174,7 +198,13 @@ def _tell(report: Report, prefix: str, found: Case, note: str) -> None:
         Figure(f"{prefix}/collector_rss_mb", found.rss["collector"], "MB"),
         Figure(f"{prefix}/broker_rss_mb", found.rss["broker"], "MB"),
         Figure(f"{prefix}/cold_start_s", found.cold_s, "s", note=cold),
-        Figure(f"{prefix}/frames_not_stored", found.unstored, "", target=0.0, note="45 s after the last was sent"),
+        Figure(
+            f"{prefix}/frames_not_stored",
+            found.unstored,
+            "",
+            target=0.0,
+            note=f"{LAST_S:.0f} s after the last was sent",
+        ),
         Figure(f"{prefix}/p50_ms", found.p50_s * 1e3, "ms"),
         Figure(f"{prefix}/p99_ms", found.p99_s * 1e3, "ms"),
     )
@@ -182,12 +212,28 @@ def _tell(report: Report, prefix: str, found: Case, note: str) -> None:
 
 def _city(report: Report, largest: Case) -> None:
     per_s = CITY_UNITS * CITY_PER_MINUTE / 60
+    points = largest.shape.points
     for name, cpu in largest.cpu.items():
-        report.add(
-            Figure(
-                f"scale/city/{name}_cores",
-                per_s / 1e5 * cpu,
-                "cores",
-                note=f"{CITY_UNITS:,} units, {per_s:,.0f} readings/s in frames of 60, as measured above",
-            )
-        )
+        note = f"{CITY_UNITS:,} units, {per_s:,.0f} readings/s in frames of {points}, at the cost of the largest case"
+        report.add(Figure(f"scale/city/{name}_cores", per_s / 1e5 * cpu, "cores", note=note))
+    notes = {
+        "broker": "mosquitto has one thread: one core is its end",
+        "collector": "one process is one core; another collector shares the subscription",
+        "database": "of each core",
+    }
+    for name, cpu in largest.cpu.items():
+        most = 1e5 / cpu
+        note = f"{notes[name]}; {most / points:,.0f} frames/s"
+        report.add(Figure(f"scale/limit/{name}_readings_per_s", most, "/s", higher=True, note=note))
+
+
+def _growth(report: Report, grown: Sequence[Case], wide: Sequence[Case]) -> None:
+    """What one more connection and one more stream cost in memory."""
+    first, last = grown[0], grown[-1]
+    more = last.shape.gateways - first.shape.gateways
+    broker_kb = (last.rss["broker"] - first.rss["broker"]) * 1e3 / more
+    report.add(Figure("scale/broker_kb_per_gateway", broker_kb, "kB", note=f"{more:,} more connections"))
+    few, many = wide[0], wide[-1]
+    more = (many.shape.streams - few.shape.streams) * many.shape.gateways
+    collector_kb = (many.rss["collector"] - few.rss["collector"]) * 1e3 / more
+    report.add(Figure("scale/collector_kb_per_stream", collector_kb, "kB", note=f"{more:,} more streams"))

@@ -5,22 +5,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+from servers import HttpServer
+
 from bench.feeder import Shape, births, frames
-from bench.processes import BenchFailed
+from bench.processes import BenchFailed, Meter
 from bench.wire_data import TICK_NS
 from cloud.stores.base import FramePoints, Series
 from cloud.stores.http import Http
 from cloud.stores.lines import Lines, Prefixes
 from contract.readings import Kind
 
+BEST = (20_000, 2)  # lines a POST, connections: the fastest of 5,000, 10,000, 20,000 lines and 1, 2, 4 connections
+STEADY = (0.2, 0.95)  # the part of a run that counts, as with collectors
+
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """The best of some ways to post. cpu_s_per_100k: of the poster, in its own process."""
+    """How fast some ready lines went in. cpu_s_per_100k: of the poster, in its own process; cores: of the database."""
 
     points_per_s: float
     cpu_s_per_100k: float
-    how: str
+    cores: float
 
 
 def bodies(shape: Shape, lines: int) -> list[bytes]:
@@ -50,28 +55,23 @@ def bodies(shape: Shape, lines: int) -> list[bytes]:
     return made_bodies
 
 
-def ingest(url: str, database: str, shape: Shape) -> Ingest:
-    """Post them 5,000 and 20,000 lines at a time, over one connection and two; the fastest counts."""
-    found = [
-        _post(url, database, bodies(shape, lines), shape, connections, lines)
-        for lines in (5_000, 20_000)
-        for connections in (1, 2)
-    ]
-    return max(found, key=lambda one: one.points_per_s)
-
-
-def _post(url: str, database: str, ready: list[bytes], shape: Shape, connections: int, lines: int) -> Ingest:
-    http = Http(url, headers={}, timeout_s=60, ca_file=None, connections=connections)
+def ingest(server: HttpServer, database: str, shape: Shape, ready: list[bytes], connections: int) -> Ingest:
+    """Post `ready`, the shape's bodies, into a database that is empty."""
+    http = Http(server.url, headers={}, timeout_s=60, ca_file=None, connections=connections)
+    ended_s: list[float] = []
 
     def post(body: bytes) -> None:
         answer = http.post("/write", {"db": database, "precision": "n"}, body)
         if not answer.ok:
-            raise BenchFailed(f"{url} refuses the floor's lines: {answer.status} {answer.detail}")
+            raise BenchFailed(f"{server.url} refuses the floor's lines: {answer.status} {answer.detail}")
+        ended_s.append(time.monotonic())
 
-    points = shape.frames * shape.points
-    began_s, began_cpu = time.monotonic(), time.process_time()
+    began_cpu, meter = time.process_time(), Meter.start(database=server.pid)
     with ThreadPoolExecutor(connections) as threads:
         list(threads.map(post, ready))
-    took_s, cpu = time.monotonic() - began_s, time.process_time() - began_cpu
+    cpu, cores = time.process_time() - began_cpu, meter.cpu()["database"] / meter.seconds()
     http.close()
-    return Ingest(points / took_s, cpu / points * 1e5, f"{lines:,} lines a POST, {connections} connections")
+    first, last = (int(share * (len(ready) - 1)) for share in STEADY)
+    points = shape.frames * shape.points
+    steady = points * (last - first) / len(ready) / (ended_s[last] - ended_s[first])
+    return Ingest(steady, cpu / points * 1e5, cores)

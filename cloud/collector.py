@@ -4,8 +4,11 @@ The order is the promise. store.write -> quarantine -> ledger commit -> ack to t
 Whatever dies in between, the gateway or the broker sends again, the store overwrites the same points and the ledger
 counts each (gateway, boot, sequence) once.
 
-One batch at a time: while the store is away the batch is kept and tried again, nothing is taken or acknowledged.
-Memory: the intake's queue, and one batch decoded (about ten times its bytes).
+A few batches are under way, so that one is decoded while another is with the database and a third with the ledger.
+They begin and end in the order in which they were taken: births take effect before the frames behind them, and a frame
+that comes again while its first copy is under way is acknowledged when that copy is safe. While the store is away the
+batches are kept and tried again, nothing is taken or acknowledged.
+Memory: the intake's queue, and those batches decoded (ten to thirty times their bytes).
 """
 
 import asyncio
@@ -13,9 +16,9 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -34,11 +37,13 @@ from contract.topics import GatewayPath, TopicKind
 
 log = logging.getLogger(__name__)
 
-FOLD_EVERY_S = 5.0
+FOLD_EVERY_S = 10.0
+PACE_S = 0.02  # while batches are under way: frames that come one by one share a request and a sync of the disk
 _FIRST_RETRY_S = 0.25
-_MAX_CATALOGUES = 1024
+_MAX_STREAMS = 300_000  # of the catalogues in memory, half a kB each; the others are on disk
 _MAX_REASON_CHARS = 200
 Answer = TypeVar("Answer")
+Key = tuple[GatewayPath, int, int]  # gateway, boot, sequence
 
 
 class Source(Protocol):
@@ -85,8 +90,8 @@ class _Batch:
     """What a batch of messages comes to."""
 
     works: list[_Work] = field(default_factory=list)
-    keys: set[tuple[GatewayPath, int, int]] = field(default_factory=set)
-    duplicates: list[tuple[GatewayPath, int, int]] = field(default_factory=list)
+    keys: set[Key] = field(default_factory=set)
+    duplicates: list[Key] = field(default_factory=list)
     rejected: list[tuple[GatewayPath, frame.Header, str]] = field(default_factory=list)
     unknown: set[tuple[GatewayPath, int, int]] = field(default_factory=set)
     entries: list[Entry] = field(default_factory=list)
@@ -117,40 +122,77 @@ class Collector:
         self._now_ns = now_ns
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, no secret
         self._catalogues: OrderedDict[tuple[GatewayPath, int], Catalogue] = OrderedDict()
-        self._stopping = asyncio.Event()
+        self._catalogued_streams = 0
+        self._preparing = asyncio.Lock()
+        self._under_way: set[Key] = set()
+        self._troubles: dict[object, str] = {}
+        self._stopping = False
+        self._changed = asyncio.Event()
         self.counts = Counts()
 
     def stop(self) -> None:
         """Take nothing more; `run` returns when what was taken is dealt with."""
-        self._stopping.set()
+        self._stopping = True
+        self._changed.set()
 
     async def run(self) -> None:
         """Take and deal with batches until `stop`. Cancelling it acknowledges nothing that is not stored."""
         folding = asyncio.create_task(self._fold_often(), name="ledger folding")
-        stopping = asyncio.create_task(self._stopping.wait(), name="collector stop")
-        settings = self._settings
+        taking: asyncio.Task[list[Message]] | None = None
+        batches: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        next_s = loop.time()
         try:
-            while not self._stopping.is_set():
-                taking = asyncio.create_task(
-                    self._source.take(settings.batch_frames, settings.batch_bytes, settings.linger_s), name="take"
-                )
-                try:
-                    await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not taking.done():
-                        taking.cancel()
-                if taking.done():
-                    await self.handle(taking.result())
+            while not self._stopping or batches:
+                self._changed.clear()
+                for one in [one for one in batches if one.done()]:
+                    one.result()
+                    batches.remove(one)
+                may_take = not self._stopping and not self._troubles
+                if taking is not None and taking.done():
+                    batches.append(self._watched(self.handle(taking.result(), batches[-1:]), "batch"))
+                    taking, next_s = None, loop.time() + PACE_S
+                elif taking is not None and not may_take:
+                    taking.cancel()
+                    taking = None
+                if taking is None and may_take and len(batches) < self._settings.batches_under_way:
+                    if not batches or loop.time() >= next_s:
+                        taking = self._watched(self._take_some(), "take")
+                    else:
+                        loop.call_at(next_s, self._changed.set)
+                if not self._stopping or batches:
+                    await self._changed.wait()
         finally:
-            folding.cancel()
-            stopping.cancel()
+            tasks: list[asyncio.Task[Any]] = [folding, *batches, *([taking] if taking is not None else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def handle(self, messages: Sequence[Message]) -> None:
-        """Deal with one batch to its end: stored, noted, acknowledged. Waits as long as the store is away."""
-        batch = await self._until_possible(lambda: asyncio.to_thread(self._prepare, messages))
+    def _watched(self, work: Coroutine[None, None, Answer], name: str) -> "asyncio.Task[Answer]":
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda _: self._changed.set())
+        return task
+
+    async def _take_some(self) -> list[Message]:
+        settings = self._settings
+        return await self._source.take(settings.batch_frames, settings.batch_bytes, settings.linger_s)
+
+    async def handle(self, messages: Sequence[Message], before: "Sequence[asyncio.Task[None]]" = ()) -> None:
+        """Deal with one batch to its end: stored, noted, acknowledged. Waits as long as the store is away.
+
+        before: batches that were taken earlier and must end first; when one fails, this one does.
+        """
+        async with self._preparing:
+            batch = await self._until_possible(lambda: asyncio.to_thread(self._prepare, messages))
+            self._under_way |= batch.keys
         rejections = await self._until_possible(lambda: self._write(batch.works))
         quarantine_refused(batch, rejections)
+        if before:
+            await asyncio.wait(before)
+            for one in before:
+                one.result()
         await self._until_possible(lambda: asyncio.to_thread(self._note, batch))
+        self._under_way -= batch.keys
         self._acknowledge(batch)
         self._source.done(messages)
         self._count(batch)
@@ -158,21 +200,32 @@ class Collector:
     async def _until_possible(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
         """Try until the store (or our own disk) takes it; its trouble is logged when it starts and when it ends."""
         wait_s = _FIRST_RETRY_S
+        asker = object()
         while True:
             try:
                 answer = await attempt()
             except StoreUnavailable as error:
-                if self.counts.trouble is None:
-                    log.warning("the store does not take: %s; holding back, nothing is acknowledged", error)
-                self.counts.trouble = str(error)
+                self._in_trouble(asker, str(error))
                 asked_s = error.retry_after_s or 0
                 await asyncio.sleep(max(asked_s, wait_s * self._jitter.uniform(0.5, 1.5)))
                 wait_s = min(wait_s * 2, self._settings.retry_max_s)
                 continue
-            if self.counts.trouble is not None:
-                log.warning("the store takes again")
-                self.counts.trouble = None
+            self._out_of_trouble(asker)
             return answer
+
+    def _in_trouble(self, asker: object, trouble: str) -> None:
+        """It begins with the first batch that cannot go on."""
+        if not self._troubles:
+            log.warning("the store does not take: %s; holding back, nothing is acknowledged", trouble)
+            self._changed.set()
+        self._troubles[asker] = self.counts.trouble = trouble
+
+    def _out_of_trouble(self, asker: object) -> None:
+        """It ends with the last batch that could not go on."""
+        if self._troubles.pop(asker, None) is not None and not self._troubles:
+            log.warning("the store takes again")
+            self.counts.trouble = None
+            self._changed.set()
 
     async def _write(self, works: list[_Work]) -> Sequence[Rejection]:
         if not works:
@@ -184,39 +237,66 @@ class Collector:
         return ()
 
     def _prepare(self, messages: Sequence[Message]) -> _Batch:
-        """Decode and check. Births and states take effect in their order; doing it twice changes nothing."""
+        """Decode and check; doing it twice changes nothing. Births and states first, in their order, then frames."""
         batch = _Batch()
+        told: list[tuple[TopicKind, GatewayPath, bytes]] = []
+        frames: list[tuple[GatewayPath, frame.Header, bytes]] = []
         for message in messages:
             try:
                 kind, path = topics.parse(message.topic)
             except ValueError as error:
                 batch.entries.append(Entry(message.topic[:200], "bad_topic", str(error), 0, message.payload))
                 continue
+            if kind != TopicKind.DATA:
+                told.append((kind, path, message.payload))
+                continue
             try:
-                self._take(kind, path, message.payload, batch)
-            except FrameError as error:
-                batch.entries.append(Entry(str(path), f"bad_{kind.value}", str(error), 0, message.payload))
+                frames.append((path, frame.peek(message.payload), message.payload))
+            except FrameError as error:  # without a header there is nobody to answer
+                batch.entries.append(Entry(str(path), "bad_data", str(error), 0, message.payload))
+        catalogues = self._catalogues_of({(path, header.epoch) for path, header, _ in frames}, told, batch)
+        for path, header, payload in frames:
+            self._take_frame(path, header, payload, batch, catalogues[path, header.epoch])
         return batch
 
+    def _catalogues_of(
+        self, keys: set[tuple[GatewayPath, int]], told: list[tuple[TopicKind, GatewayPath, bytes]], batch: _Batch
+    ) -> dict[tuple[GatewayPath, int], Catalogue | None]:
+        """Take births and states, then find the catalogues of the frames: all that is new costs one sync a batch."""
+        found: dict[tuple[GatewayPath, int], Catalogue | None] = {key: self._catalogues.get(key) for key in keys}
+        missing = [key for key, catalogue in found.items() if catalogue is None]
+        if told or missing:
+            with self._births.together(), self._ledger.together():
+                for kind, path, payload in told:
+                    try:
+                        self._take(kind, path, payload, batch)
+                    except FrameError as error:
+                        batch.entries.append(Entry(str(path), f"bad_{kind.value}", str(error), 0, payload))
+                made = {key: self._make_catalogue(*key) for key in missing}
+            found |= made  # not before they are durable
+        for key, catalogue in found.items():
+            if catalogue is not None:
+                self._remember(key, catalogue)
+        return found
+
     def _take(self, kind: TopicKind, path: GatewayPath, payload: bytes, batch: _Batch) -> None:
-        if kind == TopicKind.DATA:
-            self._take_frame(path, payload, batch)
-        elif not payload:
+        if not payload:
             return  # a retained message was cleared
-        elif kind == TopicKind.BIRTH:
+        if kind == TopicKind.BIRTH:
             self._births.take(path, payload)
             batch.births += 1
         elif kind == TopicKind.STATE:
             self._ledger.note_state(path, states.decode(payload))
 
-    def _take_frame(self, path: GatewayPath, payload: bytes, batch: _Batch) -> None:
-        header = frame.peek(payload)  # without a header there is nobody to answer: FrameError, quarantine
+    def _take_frame(
+        self, path: GatewayPath, header: frame.Header, payload: bytes, batch: _Batch, catalogue: Catalogue | None
+    ) -> None:
         key = (path, header.boot, header.sequence)
         try:
             # Before the question whether it came before: a frame rejected once is rejected again.
             decoded = frame.decode(payload)
             refuse_implausible(decoded)
-            known = key in batch.keys or self._ledger.known(*key)
+            known = key in batch.keys or key in self._under_way or self._ledger.known(*key)
             if not known:
                 self._refuse_sparse(path, header.boot)
         except FrameError as error:
@@ -227,7 +307,6 @@ class Collector:
         if known:
             batch.duplicates.append(key)
             return
-        catalogue = self._catalogue(path, header.epoch)
         if catalogue is None:
             batch.unknown.add((path, header.boot, header.epoch))
             return
@@ -241,17 +320,19 @@ class Collector:
         if not self._ledger.has_room(path, boot):
             raise FrameError("too many holes in this boot's sequences")
 
-    def _catalogue(self, path: GatewayPath, epoch: int) -> Catalogue | None:
-        found = self._catalogues.get((path, epoch))
-        if found is None:
-            birth = self._births.get(path, epoch)
-            if birth is None:
-                return None
-            found = Catalogue(birth, self._ledger.rows_of(path, birth), self._ledger.unknown_row(path))
-            self._catalogues[path, epoch] = found
-            while len(self._catalogues) > _MAX_CATALOGUES:
-                self._catalogues.popitem(last=False)
-        return found
+    def _make_catalogue(self, path: GatewayPath, epoch: int) -> Catalogue | None:
+        birth = self._births.get(path, epoch)
+        if birth is None:
+            return None
+        return Catalogue(birth, self._ledger.rows_of(path, birth), self._ledger.unknown_row(path))
+
+    def _remember(self, key: tuple[GatewayPath, int], catalogue: Catalogue) -> None:
+        if key not in self._catalogues:
+            self._catalogued_streams += len(catalogue)
+        self._catalogues[key] = catalogue
+        self._catalogues.move_to_end(key)
+        while self._catalogued_streams > _MAX_STREAMS and len(self._catalogues) > 1:
+            self._catalogued_streams -= len(self._catalogues.popitem(last=False)[1])
 
     def _note(self, batch: _Batch) -> None:
         """Quarantine first: the ledger's commit says that everything else is done."""

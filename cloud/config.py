@@ -51,7 +51,7 @@ class Collector(Section):
 
     name: stable and different for every collector of a broker; it is the MQTT client id. batches_under_way: three, as
     there are three steps (decode, write, note) that can go on at once. linger_s: how long a batch waits for more, so
-    that one fsync serves many frames. max_future_s: readings dated further ahead are quarantined.
+    that one request and one fsync serve many frames. max_future_s: readings dated further ahead are quarantined.
     """
 
     name: str = Field("weinao-collector", pattern=r"^[A-Za-z0-9_.\-]{1,64}$")

@@ -4,9 +4,14 @@ paho-mqtt on the running event loop, without a thread of its own: reading, queue
 place. A connection is one paho client; a message remembers its connection, so that a PUBACK never goes to a later one,
 where its number may mean another message. The session is persistent: what is not PUBACKed comes again.
 
-Memory: at most `queue_frames` messages and `queue_bytes` bytes wait. MQTT 5's receive maximum makes the broker keep to
-the count. A message beyond the bounds is let go *without* PUBACK and counted as withheld; when the queue has drained,
-the connection is made anew, and the broker sends it again.
+Memory: at most `queue_frames` messages and `queue_bytes` bytes wait, and BURST messages that one read may bring beyond.
+MQTT 5's receive maximum asks the broker to keep to the count; mosquitto 2.0.11 exceeds it sixfold, and MQTT 3.1.1 has
+none. So when the queue is full nothing more is read, and TCP holds the broker back. That cannot outlast the keep-alive:
+then reading goes on, and a message beyond the bounds is let go *without* PUBACK and counted as withheld; when the queue
+has drained, the connection is made anew, and the broker sends it again.
+
+A session that the broker still has is not subscribed to again: that would bring every retained birth of the city. Only
+the embedded broker is, which has few gateways and no persistence.
 """
 
 import asyncio
@@ -36,6 +41,8 @@ CONNECT_TIMEOUT_S = 10.0
 _MISC_S = 1.0  # paho wants loop_misc about once a second: keep-alives
 _FIRST_WAIT_S = 0.5
 _MAX_ACKS_QUEUED = 2000  # acks to gateways that wait for the broker; a lost ack is asked for again
+_MAX_ACKS_SENT = 1000
+BURST = _MAX_ACKS_QUEUED + _MAX_ACKS_SENT  # paho reads as many packets at once as acks wait for their PUBACK
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,10 +78,15 @@ class MessageQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should come."""
+        return len(self._waiting) >= self._max_messages or self._bytes >= self._max_bytes
+
     def put(self, message: Message) -> bool:
         """Take it, or say False when there is no room. One message always fits into an empty queue."""
-        full = len(self._waiting) >= self._max_messages or self._bytes + len(message.payload) > self._max_bytes
-        if full and self._waiting:
+        too_many = len(self._waiting) >= self._max_messages + BURST
+        if self._waiting and (too_many or self._bytes + len(message.payload) > self._max_bytes):
             return False
         self._waiting.append(message)
         self._bytes += len(message.payload)
@@ -110,6 +122,7 @@ class Intake:
         self._link: _Link | None = None
         self._first_version = 3 if settings.embedded is True or settings.version == 3 else 5
         self._version = self._first_version
+        self._known_to_broker = False
         self.counts = IntakeCounts()
         self.subscribed = asyncio.Event()
 
@@ -126,6 +139,7 @@ class Intake:
         try:
             while True:
                 link = _Link(self._settings, self._collector, self._version, secrets, self._on_message)
+                link.subscribed_before = self._known_to_broker
                 try:
                     await link.open()
                     self._subscribed(link, after_trouble=complained)
@@ -155,7 +169,10 @@ class Intake:
         """The next messages, at least one. See MessageQueue.take."""
         if self._link is not None and self._link.withheld and not len(self._queue):
             self._link.give_up("the queue has room again; taking what was withheld")
-        return await self._queue.take(max_messages, max_bytes, linger_s)
+        taken = await self._queue.take(max_messages, max_bytes, linger_s)
+        if self._link is not None and not self._queue.full:
+            self._link.read_on()
+        return taken
 
     def done(self, messages: Sequence[Message]) -> None:
         """PUBACK them: their fate is decided and durable."""
@@ -171,6 +188,7 @@ class Intake:
 
     def _subscribed(self, link: "_Link", *, after_trouble: bool) -> None:
         self._link = link
+        self._known_to_broker = True
         self.counts.connections += 1
         self.subscribed.set()
         if after_trouble:
@@ -180,6 +198,8 @@ class Intake:
         if self._queue.put(message):
             self.counts.received += 1
             self.counts.received_bytes += len(message.payload)
+            if self._queue.full:
+                link.stop_reading()
             return
         if not link.withheld:
             log.warning("the queue is full; what comes now is left with the broker")
@@ -225,6 +245,9 @@ class _Link:
         self._outcome: asyncio.Future[None] = self._loop.create_future()
         self._awaited_subacks: set[int | None] = set()
         self._misc: asyncio.Task[None] | None = None
+        self._still_since_s: float | None = None
+        self._must_read = False
+        self.subscribed_before = False
         self.closed = asyncio.Event()
         self.trouble = "the connection was lost"
         self.withheld = 0
@@ -242,7 +265,7 @@ class _Link:
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_queued_messages_set(_MAX_ACKS_QUEUED)
-        client.max_inflight_messages_set(1000)
+        client.max_inflight_messages_set(_MAX_ACKS_SENT)
         if self._settings.username is not None:
             client.username_pw_set(self._settings.username, secrets.password)
         if secrets.tls is not None:
@@ -301,27 +324,53 @@ class _Link:
             return False
         return self._client.publish(topic, payload, qos=1).rc == MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def stop_reading(self) -> None:
+        """Leave what comes to TCP, for as long as the keep-alive permits."""
+        sock = self._client.socket()
+        if self._still_since_s is None and not self._must_read and sock is not None:
+            self._still_since_s = self._loop.time()
+            self._loop.remove_reader(sock)
+
+    def read_on(self) -> None:
+        """Take up reading again."""
+        sock = self._client.socket()
+        self._must_read = False
+        if self._still_since_s is not None and sock is not None and not self.closed.is_set():
+            self._still_since_s = None
+            self._loop.add_reader(sock, self._readable)
+            self._loop.call_soon(self._readable)  # TLS may hold decrypted packets, of which the selector knows nothing
+
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(_MISC_S)
+            still_since_s = self._still_since_s
+            if still_since_s is not None and self._loop.time() - still_since_s > self._settings.keepalive_s / 2:
+                self.read_on()
+                self._must_read = True  # the broker's answers to our pings are among it
             if self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._end("the broker stopped answering")
                 return
 
     def _readable(self) -> None:
         sock = self._client.socket()
-        while self._client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+        while self._still_since_s is None and self._client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
             # TLS may have decrypted more than one packet, of which the selector knows nothing.
             if not (isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending()):
                 return
 
-    def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
+    def _on_connect(
+        self, client: mqtt.Client, _data: Any, flags: mqtt.ConnectFlags, code: ReasonCode, _properties: Any
+    ) -> None:
         if code.is_failure:
             unsupported = str(code) == "Unsupported protocol version" and self._version == 5
             if unsupported and self._settings.version == "auto":
                 self._fail(_VersionRefused())
             else:
                 self._fail(ConnectionError(f"refused: {code}"))
+            return
+        if flags.session_present and self.subscribed_before and self._settings.embedded is not True:
+            if not self._outcome.done():
+                self._outcome.set_result(None)
             return
         share = SHARE if self._settings.share and self._settings.embedded is not True else None
         topics = [

@@ -14,10 +14,12 @@ for ever. It costs one fsync a batch, not a frame.
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +34,8 @@ from contract.readings import Ints
 from contract.topics import GatewayPath
 
 MAX_RANGES = 65_536  # holes a boot may have; beyond, its frames are refused, as memory is bounded
+FOLD_BOOTS = 50  # boots folded in one transaction: about 15 ms
+FOLD_PAUSE_S = 0.01
 MAX_BOOTS = 200  # boots of a gateway kept apart; older ones are summed up
 
 _SCHEMA = """
@@ -68,6 +72,17 @@ class Receipt:
     book: Book | None
 
 
+class _Stream(NamedTuple):
+    id: int
+    interval_s: float | None
+    scheduled: bool
+
+    def changed_by(self, interval_s: float | None, *, scheduled: bool) -> bool:
+        """Whether a birth that says this changes what is noted (see _stream)."""
+        longer = self.interval_s is not None and (interval_s is None or interval_s > self.interval_s)
+        return longer or (self.scheduled and not scheduled)
+
+
 @dataclass(slots=True)
 class _Boot:
     id: int
@@ -100,27 +115,43 @@ class Ledger:
         with self._lock:
             self._db.close()
 
-    def rows_of(self, path: GatewayPath, birth: Birth) -> Ints:
-        """The ledger's id of each stream id of `birth`, -1 where there is none (n,). Durable when it returns.
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is noted inside becomes durable at its end, with one sync of the disk."""
+        with self._transaction():
+            yield
 
-        A stream's interval is the longest that any birth gave it, and it is scheduled only while every birth says so:
-        the check against the catalogue must never raise a false alarm.
+    def rows_of(self, path: GatewayPath, birth: Birth) -> Ints:
+        """The ledger's id of each stream id of `birth`, -1 where there is none (n,).
+
+        Durable when it returns, or at the end of `together`. A stream's interval is the longest that any birth gave it,
+        and it is scheduled only while every birth says so: the check against the catalogue must never raise a false
+        alarm.
         """
         ids = [stream.id for device in birth.devices for stream in device.streams]
         rows: Ints = np.full(max(ids, default=-1) + 1, -1, dtype=np.int64)
         with self._transaction():
             gateway = self._gateway(path)
+            known = self._streams(gateway)
             for device in birth.devices:
                 for stream in device.streams:
-                    rows[stream.id] = self._stream(
-                        gateway, device.name, stream.name, stream.interval_s, scheduled=stream.scheduled
-                    )
+                    noted = known.get((device.name, stream.name))
+                    if noted is None or noted.changed_by(stream.interval_s, scheduled=stream.scheduled):
+                        rows[stream.id] = self._stream(
+                            gateway, device.name, stream.name, stream.interval_s, scheduled=stream.scheduled
+                        )
+                    else:
+                        rows[stream.id] = noted.id
         return rows
 
     def unknown_row(self, path: GatewayPath) -> int:
         """The ledger's id for readings of this gateway that no birth names."""
         with self._transaction():
-            return self._stream(self._gateway(path), UNKNOWN, UNKNOWN, None, scheduled=False)
+            gateway = self._gateway(path)
+            found = self._db.execute(
+                "SELECT id FROM streams WHERE gateway_id = ? AND device = ? AND stream = ?", (gateway, UNKNOWN, UNKNOWN)
+            ).fetchone()
+            return int(found[0]) if found else self._stream(gateway, UNKNOWN, UNKNOWN, None, scheduled=False)
 
     def known(self, path: GatewayPath, boot: int, sequence: int) -> bool:
         """Is this frame dealt with already? False is no promise, as others may be at it: `commit` decides."""
@@ -136,20 +167,16 @@ class Ledger:
 
     def commit(self, receipts: Sequence[Receipt]) -> int:
         """Note frames, durably. Returns how many were new; one that is known already changes nothing."""
-        new = 0
+        rows: list[tuple[int, int, int, bytes | None]] = []
         with self._transaction():
             folds = self._folds()
             for one in receipts:
                 boot = self._boot(one, folds)
-                if one.sequence in boot.received:
-                    continue
-                cursor = self._db.execute(
-                    "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?)",
-                    (boot.id, one.sequence, one.time_ns, one.book.pack() if one.book else None),
-                )
-                new += cursor.rowcount
-                boot.received.add(one.sequence)
-        return new
+                if boot.received.add(one.sequence):
+                    rows.append((boot.id, one.sequence, one.time_ns, one.book.pack() if one.book else None))
+            if not rows:
+                return 0
+            return self._db.executemany("INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?)", rows).rowcount
 
     def note_state(self, path: GatewayPath, state: State) -> None:
         """Remember what a gateway says of its outbox."""
@@ -169,22 +196,36 @@ class Ledger:
             )
 
     def fold(self, now_ns: int) -> int:
-        """Merge receipts into the books and drop hours that are too old. Returns how many receipts were folded."""
+        """Merge receipts into the books and drop hours that are too old. Returns how many receipts were folded.
+
+        FOLD_BOOTS at a time, so that frames wait for a part of it, not for all.
+        """
+        with self._lock:
+            found = [row[0] for row in self._db.execute("SELECT DISTINCT boot_id FROM receipts").fetchall()]
+        folded = 0
+        for first in range(0, len(found), FOLD_BOOTS):
+            if first:
+                time.sleep(FOLD_PAUSE_S)  # a lock that is taken again at once is never another thread's
+            folded += self._fold_some(found[first : first + FOLD_BOOTS], now_ns)
         with self._transaction():
-            found = self._db.execute("SELECT DISTINCT boot_id FROM receipts").fetchall()
-            cached = {boot.id: boot for boot in self._caches.boots.values()}
-            folded = sum(self._fold_boot(boot_id, now_ns, cached.get(boot_id)) for (boot_id,) in found)
             oldest = now_ns // HOUR_NS - self._keep_hours
             self._db.execute(
                 "UPDATE boots SET pruned = 1 WHERE id IN (SELECT boot_id FROM hours WHERE hour < ?)", (oldest,)
             )
             self._db.execute("DELETE FROM hours WHERE hour < ?", (oldest,))
             if folded:
-                self._settle_old_boots()
-                self._db.execute("UPDATE meta SET folds = folds + 1")
-                folds = self._folds()
-                for boot in self._caches.boots.values():
-                    boot.folds += boot.folds == folds - 1  # what our own fold changed, it changed here as well
+                self._settle_old_boots(now_ns)
+        return folded
+
+    def _fold_some(self, boot_ids: Sequence[int], now_ns: int) -> int:
+        with self._transaction():
+            cached = {boot.id: boot for boot in self._caches.boots.values()}
+            waiting = self._with_receipts(boot_ids)  # another process may have folded some
+            folded = sum(self._fold_boot(boot_id, now_ns, cached.get(boot_id)) for boot_id in waiting)
+            self._db.execute("UPDATE meta SET folds = folds + 1")
+            folds = self._folds()
+            for boot in self._caches.boots.values():
+                boot.folds += boot.folds == folds - 1  # what our own fold changed, it changed here as well
         return folded
 
     def report(self, *, stream: str | None = None, hours: bool = False) -> LedgerReport:
@@ -219,6 +260,12 @@ class Ledger:
             ).fetchone()
             self._caches.gateways[path] = int(found)
         return int(found)
+
+    def _streams(self, gateway: int) -> dict[tuple[str, str], _Stream]:
+        found = self._db.execute(
+            "SELECT device, stream, id, interval_s, scheduled FROM streams WHERE gateway_id = ?", (gateway,)
+        )
+        return {(device, stream): _Stream(key, interval_s, bool(yes)) for device, stream, key, interval_s, yes in found}
 
     def _stream(self, gateway: int, device: str, stream: str, interval_s: float | None, *, scheduled: bool) -> int:
         (row,) = self._db.execute(
@@ -295,20 +342,35 @@ class Ledger:
             cached.received = received  # other processes' receipts were among them
         return len(rows)
 
-    def _settle_old_boots(self) -> None:
+    def _with_receipts(self, boot_ids: Sequence[int]) -> list[int]:
+        marks = ",".join("?" * len(boot_ids))
+        found = self._db.execute(f"SELECT DISTINCT boot_id FROM receipts WHERE boot_id IN ({marks})", boot_ids)  # noqa: S608
+        return [row[0] for row in found.fetchall()]
+
+    def _settle_old_boots(self, now_ns: int) -> None:
         crowded = self._db.execute(
             "SELECT gateway_id, count(*) FROM boots GROUP BY gateway_id HAVING count(*) > ?", (MAX_BOOTS,)
         ).fetchall()
         for gateway_id, count in crowded:
-            old = self._db.execute(
-                "SELECT id, book FROM boots WHERE gateway_id = ? ORDER BY started_ns LIMIT ?",
-                (gateway_id, count - MAX_BOOTS),
-            ).fetchall()
+            old = [
+                row[0]
+                for row in self._db.execute(
+                    "SELECT id FROM boots WHERE gateway_id = ? ORDER BY started_ns LIMIT ?",
+                    (gateway_id, count - MAX_BOOTS),
+                ).fetchall()
+            ]
+            for boot_id in self._with_receipts(old):  # that came since the fold
+                self._fold_boot(boot_id, now_ns, None)
+            books = [
+                self._db.execute("SELECT book FROM boots WHERE id = ?", (boot_id,)).fetchone()[0] for boot_id in old
+            ]
             (packed,) = self._db.execute("SELECT settled FROM gateways WHERE id = ?", (gateway_id,)).fetchone()
-            books = [settle(unpack(book)) for _, book in old if book] + ([unpack(packed)] if packed else [])
-            settled = merge_settled(books)
+            parts = [settle(unpack(book)) for book in books if book] + ([unpack(packed)] if packed else [])
+            settled = merge_settled(parts)
             self._db.execute("UPDATE gateways SET settled = ? WHERE id = ?", (settled.pack(), gateway_id))
-            for boot_id, _ in old:
+            for boot_id in old:
                 self._db.execute("DELETE FROM hours WHERE boot_id = ?", (boot_id,))
                 self._db.execute("DELETE FROM boots WHERE id = ?", (boot_id,))
+        if crowded:
             self._caches.boots.clear()
+            self._db.execute("UPDATE meta SET folds = folds + 1")

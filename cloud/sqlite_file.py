@@ -37,7 +37,13 @@ def connect_read_only(file: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, processes taking turns. Raises StoreUnavailable when the disk is full, broken or locked."""
+    """All or nothing, processes taking turns. Raises StoreUnavailable when the disk is full, broken or locked.
+
+    Inside another one it is a part of that: a hundred births then cost one sync of the disk.
+    """
+    if _begun(db):
+        yield
+        return
     try:
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -47,6 +53,10 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
             raise
         db.execute("COMMIT")
     except sqlite3.OperationalError as error:
-        if db.in_transaction:
+        if _begun(db):
             db.execute("ROLLBACK")
         raise StoreUnavailable(f"the collector's own files: {error}") from None
+
+
+def _begun(db: sqlite3.Connection) -> bool:
+    return db.in_transaction

@@ -51,6 +51,10 @@ class Catalogue:
         }
         self._plans: dict[tuple[Kind, bytes], _Plan] = {}
 
+    def __len__(self) -> int:
+        """How many streams it names."""
+        return len(self._series)
+
     def name_of(self, stream: int) -> str:
         """device/stream, or the number where the birth does not name it."""
         series = self._series.get(stream)

@@ -6,7 +6,7 @@ import urllib3
 
 from cloud.stores.http import Answer, Http, unavailable
 from cloud.stores.influxql import InfluxqlReader, identifier
-from cloud.stores.line_store import BATCH_LINES, PROBE, LineStore
+from cloud.stores.line_store import BATCH_LINES, CONNECTIONS, PROBE, LineStore
 from contract.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ class InfluxV1Store(LineStore):
         ca_file: Path | None = None,
     ) -> None:
         headers = urllib3.make_headers(basic_auth=f"{username}:{password}") if username else {}
-        http = Http(url, headers=headers, timeout_s=timeout_s, ca_file=ca_file)
+        http = Http(url, headers=headers, timeout_s=timeout_s, ca_file=ca_file, connections=CONNECTIONS)
         reader = InfluxqlReader(http, database)
         super().__init__(_V1Transport(http, reader, database, gzip=gzip), reader, batch_lines=batch_lines)
 

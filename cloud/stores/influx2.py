@@ -18,7 +18,7 @@ from influxdb_client.service.write_service import WriteService
 
 from cloud.stores.http import Answer, Http, answer_of, compress, reaching, unavailable
 from cloud.stores.influxql import InfluxqlReader
-from cloud.stores.line_store import BATCH_LINES, PROBE, THREADS, LineStore, Reader
+from cloud.stores.line_store import BATCH_LINES, PROBE, READERS, WRITERS, LineStore, Reader
 from cloud.stores.lines import INFLUX, VICTORIA
 from cloud.stores.victoria import VictoriaReader
 from contract.errors import ConfigError, StoreUnavailable
@@ -41,14 +41,14 @@ class InfluxV2Store(LineStore):
         ca_file: Path | None = None,
     ) -> None:
         headers = {"Authorization": f"Token {token}"} if token else {}
-        self._http = Http(url, headers=headers, timeout_s=timeout_s, ca_file=ca_file)
+        self._http = Http(url, headers=headers, timeout_s=timeout_s, ca_file=ca_file, connections=READERS)
         client = InfluxDBClient(
             url=self._http.url,
             token=token,
             org=org,
             timeout=int(timeout_s * 1000),
             ssl_ca_cert=str(ca_file) if ca_file else None,
-            connection_pool_maxsize=THREADS,
+            connection_pool_maxsize=WRITERS,
         )
         answers: Reader = VictoriaReader(self._http) if reader == "victoria" else InfluxqlReader(self._http, bucket)
         super().__init__(

@@ -15,9 +15,11 @@ from cloud.stores.lines import INFLUX, Dialect, Prefixes
 from cloud.stores.writer import LineWriter
 from contract.errors import PartialWrite, StoreUnavailable
 
-BATCH_LINES = 5_000
+BATCH_LINES = 10_000
 BATCH_LINES_MAX = 20_000
-THREADS = 4
+WRITERS = 4  # requests under way: enough that the database always has the next one while it syncs its log
+READERS = 2
+CONNECTIONS = WRITERS + READERS
 PROBE = b"# weinao\n"  # a comment: a write that stores nothing and still shows whether writing would work
 Key = tuple[str, str, str]
 Result = TypeVar("Result")
@@ -55,7 +57,7 @@ class Reader(Protocol):
 
 
 class LineStore:
-    """A Store over a transport and a reader. Several writes may run at once, each in a thread."""
+    """A Store over a transport and a reader. Up to WRITERS requests are under way, of one write or of several."""
 
     def __init__(
         self, transport: Transport, reader: Reader, *, batch_lines: int = BATCH_LINES, dialect: Dialect = INFLUX
@@ -65,46 +67,60 @@ class LineStore:
         self._transport = transport
         self._reader = reader
         self._batch_lines = batch_lines
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="store-write")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._prefixes = Prefixes(dialect)
         self._closed = False
 
     async def open(self) -> None:
         """Connect and create what is missing. Raises StoreUnavailable, or ConfigError when it can never work."""
-        await self._run(self._transport.open)
+        await self._run(self._writers, self._transport.open)
 
     async def close(self) -> None:
         """Wait for the requests under way, at most their timeout, and free everything."""
         self._closed = True
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._writers.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._readers.shutdown, cancel_futures=True)
         self._transport.close()
 
     async def write(self, frames: Sequence[FramePoints]) -> None:
         """Store every point. Raises PartialWrite naming each refused one, or StoreUnavailable."""
-        rejected = await self._run(
-            LineWriter(self._transport.url, self._transport.post, self._prefixes, batch_lines=self._batch_lines).write,
-            frames,
+        writer = LineWriter(
+            frames, self._transport.url, self._transport.post, self._prefixes, batch_lines=self._batch_lines
         )
-        if rejected:
-            raise PartialWrite(rejected)
+        points = sum(table.status.size for frame in frames for table in frame.tables)
+        workers = max(1, min(WRITERS, -(-points // self._batch_lines)))
+        try:
+            # All of them end before this does: nothing of a failed write is under way when the caller tries again.
+            outcomes = await asyncio.gather(
+                *(self._run(self._writers, writer.work) for _ in range(workers)), return_exceptions=True
+            )
+        except asyncio.CancelledError:
+            writer.give_up()
+            raise
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        if writer.rejected:
+            raise PartialWrite(sorted(writer.rejected, key=lambda one: one.frame))
 
     async def series(self) -> list[Series]:
         """Every series the database holds, sorted; units are empty, the database does not know them."""
-        return await self._run(self._reader.series)
+        return await self._run(self._readers, self._reader.series)
 
     async def read(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 10_000) -> list[Point]:
         """Points with start_ns <= time < end_ns, ascending, at most `limit`."""
-        return await self._run(self._reader.read, series, start_ns, end_ns, limit)
+        return await self._run(self._readers, self._reader.read, series, start_ns, end_ns, limit)
 
     async def count(self, selector: Selector) -> dict[Key, int]:
         """Points by (gateway, device, stream)."""
-        return await self._run(self._reader.count, selector)
+        return await self._run(self._readers, self._reader.count, selector)
 
     async def latest(self, selector: Selector) -> dict[Key, Point]:
         """The newest point by (gateway, device, stream)."""
-        return await self._run(self._reader.latest, selector)
+        return await self._run(self._readers, self._reader.latest, selector)
 
-    async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
+    async def _run(self, threads: ThreadPoolExecutor, function: Callable[..., Result], *arguments: object) -> Result:
         if self._closed:
             raise StoreUnavailable(f"{self._transport.url}: the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)

@@ -39,7 +39,7 @@ class _ServerSpec(_Spec):
     url: str = Field(max_length=2000)
     """http:// or https://, host, port, no path of the API."""
     batch_lines: int = Field(BATCH_LINES, ge=1, le=BATCH_LINES_MAX)
-    """Points a request, at most. 5,000 is what InfluxDB recommends; 20,000 is a third faster on a fast network."""
+    """Points a request, at most. InfluxDB recommends 5,000; 10,000 cost it a tenth less CPU, more gain little."""
     timeout_s: float = Field(15.0, gt=0, le=300)
     """Seconds for one request, all of it."""
     gzip: bool = False

@@ -7,6 +7,7 @@ in halves. The server's own "dropped=N" ends the search early when it drops ever
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from cloud.stores.base import FramePoints
@@ -20,39 +21,57 @@ _PREAMBLE = re.compile(r"^(?:write failed: |failure writing points to database: 
 
 
 class LineWriter:
-    """Writes frames through `post`, at most `batch_lines` lines a request."""
+    """One write of some frames through `post`, at most `batch_lines` lines a request.
 
-    def __init__(self, url: str, post: Post, prefixes: Prefixes, *, batch_lines: int) -> None:
+    `work` may run in several threads at once, to keep that many requests under way: they take the frames in turns, so
+    lines are made by one thread while the others wait for the database. Memory: a batch and a frame for each thread.
+    """
+
+    def __init__(
+        self, frames: Sequence[FramePoints], url: str, post: Post, prefixes: Prefixes, *, batch_lines: int
+    ) -> None:
+        self.rejected: list[Rejection] = []
+        self._frames = frames
         self._url = url
         self._post = post
         self._prefixes = prefixes
         self._batch_lines = batch_lines
+        self._taken = 0
+        self._turn = threading.Lock()
+        self._given_up = False
 
-    def write(self, frames: Sequence[FramePoints]) -> list[Rejection]:
-        """Store every point of `frames` but the returned ones. Raises StoreUnavailable; then nothing may be assumed."""
-        rejected: list[Rejection] = []
-        for group in self._groups(frames):
+    def work(self) -> None:
+        """Store frames until none is left; what the database refuses is in `rejected` then.
+
+        Raises StoreUnavailable; then nothing may be assumed, and the other threads take no more.
+        """
+        try:
+            while (lines := self._take()) is not None:
+                rejected = lines.refused
+                for batch in self._batches(len(lines)):
+                    rejected += [lines.rejection(index, reason) for index, reason in self._store(lines, batch)]
+                self.rejected += rejected
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """Take no more frames; requests under way end."""
+        self._given_up = True
+
+    def _take(self) -> Lines | None:
+        """The lines of the next frames, as many as fill a batch."""
+        with self._turn:
+            if self._given_up or self._taken == len(self._frames):
+                return None
             lines = Lines(self._prefixes)
-            for index in group:
-                lines.add(index, frames[index])
-            rejected += lines.refused
-            for batch in self._batches(len(lines)):
-                rejected += [lines.rejection(index, reason) for index, reason in self._store(lines, batch)]
-        return rejected
-
-    def _groups(self, frames: Sequence[FramePoints]) -> Iterator[list[int]]:
-        """Frames packed so that each group fills a batch; memory is bounded by a batch and one frame."""
-        group: list[int] = []
-        size = 0
-        for index, frame in enumerate(frames):
-            count = sum(table.count() for table in frame.tables)
-            if group and size + count > self._batch_lines:
-                yield group
-                group, size = [], 0
-            group.append(index)
-            size += count
-        if group:
-            yield group
+            while self._taken < len(self._frames):
+                frame = self._frames[self._taken]
+                if len(lines) and len(lines) + sum(table.status.size for table in frame.tables) > self._batch_lines:
+                    break
+                lines.add(self._taken, frame)
+                self._taken += 1
+            return lines
 
     def _batches(self, count: int) -> Iterator[range]:
         """`count` lines in the fewest batches, all of about one size."""

@@ -17,7 +17,7 @@ from cloud import config as cloud_config
 from cloud.stores import specs
 from contract import broker, metrics_config
 from contract.catalogue import Area, Site
-from drivers import base, modbus_spec, replay, serial, serial_binary, serial_samples, serial_text
+from drivers import base, base_camera, modbus_spec, replay, serial, serial_binary, serial_samples, serial_text
 from drivers.registry import Registry
 from edge import cli
 from edge import config as edge_config
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("cloud-"))
 CLOUD_SAMPLES = sorted((ROOT / "configs").glob("cloud-*.yaml"))
 PAGE = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-DRIVERS = ["modbus", "serial", "replay"]
+DRIVERS = ["camera", "modbus", "serial", "replay"]
 
 # Each heading of the reference, the model whose keys it lists, and what that model inherits and another table lists.
 TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
@@ -40,6 +40,7 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "`clock`": (edge_config.ClockSection, None),
     "`health`": (edge_config.HealthSection, None),
     "`status`": (edge_config.StatusSection, None),
+    "`vision`": (edge_config.VisionSection, None),
     "`metrics`": (metrics_config.Metrics, None),
     "`metrics.tls`": (metrics_config.MetricsTls, None),
     "The top of the file": (edge_config.GatewayFile, None),
@@ -63,6 +64,7 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
 }
 # Drivers with a page of their own, which lists what is theirs alone.
 PAGES: dict[str, tuple[type[BaseModel], set[type[BaseModel]]]] = {
+    "drivers-camera.md": (base_camera.CameraBusSpec, {base.BusSpec, base.DeviceSpec, base.StreamSpec}),
     "drivers-modbus.md": (modbus_spec.ModbusBusSpec, {base.BusSpec, base.DeviceSpec, base.StreamSpec}),
     "drivers-serial.md": (serial.SerialBusSpec, {base.BusSpec, base.DeviceSpec, base.StreamSpec}),
 }
@@ -78,7 +80,8 @@ def secrets(tmp_path: Path) -> Path:
     subprocess.run([*command, "-out", str(tmp_path / "gateway.pem")], check=True, capture_output=True)
     for name in ("city-ca.pem", "substation-ca.pem"):
         (tmp_path / name).write_bytes((tmp_path / "gateway.pem").read_bytes())
-    (tmp_path / "mqtt-password").write_text("secret\n", encoding="utf-8")
+    for name in ("mqtt-password", "camera-password"):
+        (tmp_path / name).write_text("secret\n", encoding="utf-8")
     return tmp_path
 
 

@@ -29,7 +29,7 @@ def test_a_birth_of_another_area_or_gateway_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_gateway_keeps_only_its_latest_births(tmp_path: Path) -> None:
-    births = Births(tmp_path / "births.sqlite", keep=3, cached=1)
+    births = Births(tmp_path / "births.sqlite", keep=3, cached_streams=1)
     made = [make_birth(1, software=str(number)) for number in range(5)]
     for birth in [*made, made[2]]:  # 2 is published again, so it outlives 3 in the end
         births.take(PATH, birth.encode())

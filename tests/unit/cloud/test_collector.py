@@ -1,7 +1,7 @@
 """What the collector makes of messages: stored, counted, put aside, acknowledged, and in which order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,19 +216,135 @@ async def test_while_the_store_is_away_nothing_is_acknowledged_and_nothing_taken
     ]
 
 
-async def test_a_stop_finishes_the_batch_at_hand_and_takes_no_other(house: House, gateway: ScriptedGateway) -> None:
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - conditions are numbers
+            await asyncio.sleep(0.001)
+
+
+async def attempted(house: House, count: int) -> None:
+    """The store was asked that often."""
+    await until(lambda: house.store.attempts >= count)
+
+
+def trouble(house: House) -> str | None:
+    return house.collector.counts.trouble
+
+
+async def test_a_stop_finishes_the_batches_at_hand_and_takes_no_other(house: House, gateway: ScriptedGateway) -> None:
     house.store.gate.clear()
     house.source.put(BIRTH, gateway.birth.encode())
-    house.source.put(DATA, gateway.payload())
     running = asyncio.create_task(house.collector.run())
-    while not house.store.attempts:  # noqa: ASYNC110
+    for attempts in (1, 2):
+        house.source.put(DATA, gateway.payload())
+        await attempted(house, attempts)
+    house.collector.stop()
+    for _ in range(5):
         await asyncio.sleep(0)
     house.source.put(DATA, gateway.payload())
-    house.collector.stop()
     house.store.gate.set()
     await running
-    assert house.source.acks() == [Ack(1, [(1, 1)])]
+    assert house.source.acks() == [Ack(1, [(1, 1)]), Ack(1, [(2, 2)])]
     assert house.source.queue.qsize() == 1
+
+
+async def test_batches_are_under_way_together_up_to_the_bound(house: House, gateway: ScriptedGateway) -> None:
+    """While the database syncs the first, others are decoded and sent; no more than the bound are taken."""
+    house.store.gate.clear()
+    house.source.put(BIRTH, gateway.birth.encode())
+    running = asyncio.create_task(house.collector.run())
+    bound = Settings().batches_under_way
+    for number in range(bound):
+        house.source.put(DATA, gateway.payload())
+        await attempted(house, number + 1)
+    house.source.put(DATA, gateway.payload())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (house.store.attempts, house.source.queue.qsize(), house.source.acks()) == (bound, 1, [])
+    house.store.gate.set()
+    await until(lambda: len(house.source.acks()) == bound + 1)
+    house.collector.stop()
+    await running
+    assert [answer.stored for answer in house.source.acks()] == [[(n, n)] for n in range(1, bound + 2)]
+    assert set(house.store.writes.values()) == {1}
+    assert house.ledger.report().closes
+
+
+async def test_a_later_batch_waits_for_an_earlier_ones_write(house: House, gateway: ScriptedGateway) -> None:
+    """Acknowledgements leave in the order of taking, whichever write ends first."""
+    await house.handle((BIRTH, gateway.birth.encode()))
+    first, second = gateway.payload(), gateway.payload()
+    house.store.gate.clear()
+    slow = asyncio.create_task(house.collector.handle([Message(DATA, first)]))
+    await attempted(house, 1)
+    stuck, house.store.gate = house.store.gate, asyncio.Event()
+    house.store.gate.set()
+    quick = asyncio.create_task(house.collector.handle([Message(DATA, second)], [slow]))
+    await until(lambda: len(house.store.points) == 6)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert house.source.acks() == []
+    stuck.set()
+    await quick
+    assert house.source.acks() == [Ack(1, [(1, 1)]), Ack(1, [(2, 2)])]
+
+
+async def test_a_frame_sent_again_while_its_first_copy_is_under_way_waits_for_that(
+    house: House, gateway: ScriptedGateway
+) -> None:
+    """Never acknowledged before the database has it, never written or counted twice."""
+    await house.handle((BIRTH, gateway.birth.encode()))
+    payload = gateway.payload()
+    house.store.gate.clear()
+    first = asyncio.create_task(house.collector.handle([Message(DATA, payload)]))
+    await attempted(house, 1)
+    again = asyncio.create_task(house.collector.handle([Message(DATA, payload)], [first]))
+    behind = asyncio.create_task(house.collector.handle([Message(DATA, gateway.payload())], [again]))
+    await attempted(house, 2)  # batches are looked at in turn, so the second is past that
+    assert house.source.acks() == []
+    house.store.gate.set()
+    await behind
+    assert house.source.acks() == [Ack(1, [(1, 1)]), Ack(1, [(1, 1)]), Ack(1, [(2, 2)])]
+    assert set(house.store.writes.values()) == {1}
+    assert (house.collector.counts.frames, house.collector.counts.duplicates) == (2, 1)
+    assert house.row() == (6, 6, {}, 0)
+
+
+async def test_a_batch_whose_forerunner_failed_acknowledges_nothing(house: House, gateway: ScriptedGateway) -> None:
+    await house.handle((BIRTH, gateway.birth.encode()))
+    payload = gateway.payload()
+    house.store.gate.clear()
+    first = asyncio.create_task(house.collector.handle([Message(DATA, payload)]))
+    await attempted(house, 1)
+    again = asyncio.create_task(house.collector.handle([Message(DATA, payload)], [first]))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await again
+    assert house.source.acks() == []
+    assert house.source.events[-1] == ("done", 1)  # the birth's
+
+
+async def test_the_trouble_of_several_batches_is_told_once(
+    house: House, gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.store.gate.clear()
+    house.source.put(BIRTH, gateway.birth.encode())
+    running = asyncio.create_task(house.collector.run())
+    for number in range(3):
+        house.source.put(DATA, gateway.payload())
+        await attempted(house, number + 1)
+    house.store.away = StoreUnavailable("connection refused")
+    house.store.gate.set()
+    await attempted(house, 10)
+    assert trouble(house) == "connection refused"
+    house.store.away = None
+    await until(lambda: len(house.source.acks()) == 3)
+    assert trouble(house) is None
+    house.collector.stop()
+    await running
+    told = [record.message for record in caplog.records if "store" in record.message]
+    assert [text.partition(":")[0] for text in told] == ["the store does not take", "the store takes again"]
+    assert [answer.stored for answer in house.source.acks()] == [[(1, 1)], [(2, 2)], [(3, 3)]]
 
 
 async def test_killed_between_store_and_ledger_nothing_counts_twice(house: House, gateway: ScriptedGateway) -> None:

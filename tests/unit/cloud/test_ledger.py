@@ -295,3 +295,21 @@ def test_random_sequences_of_a_hostile_gateway_do_not_grow_memory(file: Path, mo
     ledger.commit([Receipt(PATH, 1, number, START_NS, None) for number in numbers])
     assert not ledger.has_room(PATH, 1)
     assert ledger.has_room(PATH, 2)
+
+
+def test_many_boots_are_folded_a_few_at_a_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames that come meanwhile, from another process even, are counted once and by the next fold."""
+    monkeypatch.setattr(ledger_module, "FOLD_BOOTS", 2)
+    monkeypatch.setattr(ledger_module, "FOLD_PAUSE_S", 0)
+    mine, other, gateway = Ledger(file), Ledger(file), ScriptedGateway(make_birth(1))
+    for boot in range(5):
+        gateway.reboot(boot)
+        note(mine if boot % 2 else other, gateway, gateway.frame(2))
+    assert mine.fold(gateway.now_ns) == 5
+    assert mine.fold(gateway.now_ns) == 0
+    late = gateway.frame(2)
+    assert note(other, gateway, late) == 1
+    assert note(mine, gateway, late) == 0
+    assert other.fold(gateway.now_ns) == 1
+    assert mine.report().totals["stored"] == 12
+    assert mine.report().closes

@@ -138,7 +138,7 @@ def test_an_empty_table_and_a_lone_surrogate_do_no_harm() -> None:
 def test_prefixes_are_bounded_and_follow_the_object() -> None:
     prefixes = Prefixes(kept=3)
     for number in range(50):
-        assert f"stream=s{number}," in prefixes.of(series(f"s{number}", Kind.INT)).text
+        assert f"stream=s{number},".encode() in prefixes.of(series(f"s{number}", Kind.INT)).text
         assert len(prefixes._known) <= 3
 
 

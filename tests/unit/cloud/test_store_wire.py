@@ -1,5 +1,6 @@
 """A scripted server at the wire: what each HTTP answer makes of a write."""
 
+import asyncio
 import contextlib
 import gzip
 import re
@@ -15,7 +16,7 @@ from cloud.stores.base import FramePoints, Selector, Series
 from cloud.stores.http import answer_of
 from cloud.stores.influx1 import InfluxV1Store
 from cloud.stores.influx2 import InfluxV2Store
-from cloud.stores.line_store import LineStore
+from cloud.stores.line_store import WRITERS, LineStore
 from contract.errors import ConfigError, PartialWrite, StoreUnavailable
 from contract.readings import Kind, Table
 from contract.topics import GatewayPath
@@ -152,11 +153,73 @@ async def test_precision_and_credentials_are_always_sent(wire: Wire, make: Calla
 async def test_batches_are_full_and_even(wire: Wire, make: Callable[..., LineStore]) -> None:
     store = make(batch_lines=100)
     await store.write([frame(30, first=1), frame(30, first=2), frame(30, first=3), frame(30, first=4), frame(250)])
-    sizes = [len(body.split(b"\n")) for body in wire.bodies]
-    assert sizes == [90, 30, 83, 83, 84]
+    sizes = sorted(len(body.split(b"\n")) for body in wire.bodies)  # several requests are under way at once
+    assert sizes == [30, 83, 83, 84, 90]
     await store.write([])
     assert len(wire.bodies) == 5
     await store.close()
+
+
+async def test_a_write_keeps_several_requests_under_way(wire: Wire, make: Callable[..., LineStore]) -> None:
+    """The database has the next batch while it syncs the one before; all answers are waited for."""
+    store = make(batch_lines=100)
+    together = threading.Barrier(WRITERS, timeout=10)
+
+    def script(_: list[bytes]) -> Reply:
+        together.wait()
+        return OK
+
+    wire.script = script
+    await store.write([frame(100, first=100 * number) for number in range(2 * WRITERS)])
+    lines = [line for body in wire.bodies for line in body.split(b"\n")]
+    assert len(wire.bodies) == 2 * WRITERS
+    assert len(set(lines)) == len(lines) == 200 * WRITERS
+    await store.close()
+
+
+async def test_after_a_refusal_no_further_batch_is_sent(wire: Wire, make: Callable[..., LineStore]) -> None:
+    """Requests already under way end before the caller hears of it, so a second try never meets the first."""
+    store = make(batch_lines=100)
+    under_way = threading.Semaphore(0)
+    ended: list[int] = []
+
+    def script(lines: list[bytes]) -> Reply:
+        if lines[0].endswith(b" 0"):
+            for _ in range(WRITERS - 1):
+                assert under_way.acquire(timeout=10)
+            return 503, {}, b""
+        under_way.release()
+        time.sleep(0.1)  # a slow database: the refusal overtakes this answer
+        ended.append(1)
+        return OK
+
+    wire.script = script
+    with pytest.raises(StoreUnavailable):
+        await store.write([frame(100, first=100 * number) for number in range(50)])
+    assert len(ended) == WRITERS - 1
+    assert len(wire.bodies) == WRITERS
+    await store.close()
+
+
+async def test_a_cancelled_write_takes_no_further_batch(wire: Wire, make: Callable[..., LineStore]) -> None:
+    store = make(batch_lines=100)
+    release = threading.Event()
+
+    def script(_: list[bytes]) -> Reply:
+        release.wait(10)
+        return OK
+
+    wire.script = script
+    writing = asyncio.create_task(store.write([frame(100, first=100 * number) for number in range(50)]))
+    async with asyncio.timeout(10):
+        while len(wire.bodies) < WRITERS:  # noqa: ASYNC110 - the condition is a number
+            await asyncio.sleep(0.001)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    release.set()
+    await store.close()
+    assert len(wire.bodies) == WRITERS
 
 
 async def test_a_body_too_large_is_cut_until_it_fits(wire: Wire, make: Callable[..., LineStore]) -> None:
