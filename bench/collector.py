@@ -4,7 +4,7 @@ Frames of 40 gateways (100 streams, 10 rows: 1,000 readings each, noisy values o
 collectors into real databases. A point counts when its frame was acknowledged. Floor: the same points as line protocol,
 made beforehand, posted as fast as the database answers (bench/store_floors.py). Floor and collector take turns, and the
 median of their ratios counts: a neighbour on the machine then disturbs both or is outvoted. All of it shares
-the machine's cores, so that what collector and broker use is taken from the database; `own_cores` says the same when the
+the machine's cores, so what collector and broker use is taken from the database; `own_cores` says the same when the
 database has half of the cores to itself, in both cases, as it has a machine of its own in a city. Reference: paho and
 influxdb-client, JSON messages, 5,000 lines a write (bench/reference.py); it acknowledges MQTT before the database has
 anything, which costs it data when it dies.
