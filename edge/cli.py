@@ -1,4 +1,4 @@
-"""The command line of the gateway: `weinao-gateway check | probe | run | status | outbox | profiles`."""
+"""The command line of the gateway: `weinao-gateway check | probe | run | status | outbox | profiles | models`."""
 
 import argparse
 import asyncio
@@ -65,6 +65,10 @@ def _do(options: argparse.Namespace, registry: DriverRegistry, run: Run) -> int:
 
     if options.command == "profiles":
         return commands.profiles(registry, as_json=options.json)
+    if options.command == "models":
+        from edge import commands_camera
+
+        return commands_camera.models(options.config, registry, as_json=options.json)
     path: Path = options.config
     if options.command == "probe":
         return asyncio.run(commands.probe(path, registry, as_json=options.json))
@@ -83,4 +87,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print JSON")
     profiles = commands_.add_parser("profiles", help="the device profiles that come with the product")
     profiles.add_argument("--json", action="store_true", help="print JSON")
+    models = commands_.add_parser("models", help="the vision models of a configuration, or the product's own")
+    models.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="the gateway's YAML file")
+    models.add_argument("--json", action="store_true", help="print JSON")
     return parser

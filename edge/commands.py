@@ -22,6 +22,7 @@ from contract import local_socket
 from contract.errors import DeviceUnavailable
 from contract.readings import Quality, quality_of, reason_of
 from drivers.base import Block, Bus, BusSpec, Driver, DriverRegistry, Explains, Scan
+from drivers.base_camera import CameraBusSpec, OpenCapture
 from edge import config as configs
 from edge.config import GatewayConfig
 from edge.streams import scans_of
@@ -42,6 +43,7 @@ class Finding:
     round_trip_ms: float | None = None
     problems: list[str] = field(default_factory=list)
     samples: dict[str, str] = field(default_factory=dict)
+    note: str = ""  # what is worth knowing although nothing is wrong
 
     def as_json(self) -> dict[str, Any]:
         """The finding as plain JSON values."""
@@ -101,6 +103,8 @@ async def _probe_broker(config: GatewayConfig) -> str | None:
 
 
 async def _probe_bus(spec: BusSpec, driver: Driver) -> list[Finding]:
+    if driver.capture is not None and isinstance(spec, CameraBusSpec):
+        return [await _probe_camera(spec, driver.capture)]
     scans = [scan for device in spec.devices for scan in scans_of(device)]
     bus = driver.connect(spec, scans)
     findings = {
@@ -121,6 +125,19 @@ async def _probe_bus(spec: BusSpec, driver: Driver) -> list[Finding]:
     finally:
         await bus.close()
     return list(findings.values())
+
+
+async def _probe_camera(spec: CameraBusSpec, open_capture: OpenCapture) -> Finding:
+    from edge.vision.probe import probe as look_at  # OpenCV: only where there is a camera
+
+    sight = await look_at(spec, open_capture)
+    camera = spec.devices[0]
+    finding = Finding(spec.name, camera.name, ok=not sight.problem and not sight.hints, streams=len(camera.streams))
+    finding.round_trip_ms = sight.first_ms
+    finding.problems = [sight.problem] if sight.problem else sight.hints
+    if not sight.problem:
+        finding.note = sight.told()
+    return finding
 
 
 async def _probe_polled(bus: Any, scan: Scan, finding: Finding) -> None:
@@ -187,9 +204,12 @@ def _print_findings(findings: Sequence[Finding], broker: str | None, config: Gat
     for finding in findings:
         result = "[green]ok[/]" if finding.ok else "[red]FAILED[/]"
         answer = f"{finding.round_trip_ms:.0f} ms" if finding.round_trip_ms is not None else "-"
-        table.add_row(finding.bus, finding.device, result, f"{finding.values}/{finding.streams}", answer)
+        values = "-" if finding.note else f"{finding.values}/{finding.streams}"  # a camera's are made by counting
+        table.add_row(finding.bus, finding.device, result, values, answer)
     _show(table, markup=True)
     for finding in findings:
+        if finding.note:
+            print(f"{finding.device}: {finding.note}")
         for problem in finding.problems:
             print(f"{finding.device}: {problem}")
     host, port = config.file.mqtt.host, config.file.mqtt.port
@@ -230,7 +250,9 @@ def status(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
             print(f"the gateway is not running: {error}")
             print(f"Start it: weinao-gateway run {path}   or, as a service: systemctl start weinao-gateway")
         return 1
+    cameras = answer.get("cameras") or {}  # a gateway that was started before an update may say nothing of them
     ok = answer["uplink"]["connected"] and not any(device["state"] in _ILL for device in answer["devices"])
+    ok = ok and all(camera["state"] in _SEEING for camera in cameras.values())
     if as_json:
         print(json.dumps({"running": True, "ok": ok, **answer}))
     else:
@@ -239,6 +261,7 @@ def status(path: Path, registry: DriverRegistry, *, as_json: bool) -> int:
 
 
 _ILL = {"failing", "backing off"}
+_SEEING = {"ok", "connecting"}
 _DEVICE_COLUMNS = ("success_percent", "latency_p50_ms", "last_good", "last_error")
 
 
@@ -255,6 +278,31 @@ def _print_status(answer: local_socket.Answer) -> None:
         why = f", {device['reason']}" if device.get("reason") else ""
         figures = (device.get(key) for key in _DEVICE_COLUMNS)
         table.add_row(device["name"], device["state"] + why, *("" if one is None else str(one) for one in figures))
+    _show(table)
+    if answer.get("cameras"):
+        _print_cameras(answer["cameras"])
+
+
+_CAMERA_COLUMNS = ("fps", "inference_ms", "dropped", "connections", "restarts", "last_frame_ago_s", "error")
+
+
+def _print_cameras(cameras: Mapping[str, Mapping[str, Any]]) -> None:
+    table = Table()
+    headings = (
+        "camera",
+        "sees",
+        "looks/s",
+        "model ms",
+        "dropped",
+        "connections",
+        "restarts",
+        "last frame s",
+        "problem",
+    )
+    for heading in headings:
+        table.add_column(heading)
+    for name, camera in cameras.items():
+        table.add_row(name, camera["state"], *(str(camera.get(key, "")) for key in _CAMERA_COLUMNS))
     _show(table)
 
 
