@@ -59,8 +59,8 @@ class Street:
         return transport.port
 
     def fault(self, device: str, kind: Kind, seconds: float = 1000, **more: float) -> None:
-        code = int(more.pop("code", 4))
-        self.simulator.inject(device, Fault(kind, code=code, **more), seconds)
+        code, grade = int(more.pop("code", 4)), int(more.pop("grade", 2))
+        self.simulator.inject(device, Fault(kind, code=code, grade=grade, **more), seconds)
 
     def served(self, *, late: bool = False) -> list[truth.Response]:
         self.simulator.truth.flush()
