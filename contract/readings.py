@@ -55,6 +55,8 @@ class Reason(IntEnum):
     NOT_A_NUMBER = 5  # NaN or infinity from the device
     CLOCK_ESTIMATED = 6  # dated before the gateway's clock could be trusted
     PARTIAL_WINDOW = 7  # an aggregate of a window that was not wholly seen
+    CAMERA_MOVED = 8  # the view is not the one in which lines, zones and ground were drawn
+    VIEW_POOR = 9  # the picture was blurred or its clock was wrong: things may have been missed
     # About a value that is not there.
     TIMEOUT = 16  # the device did not answer in time
     GARBAGE = 17  # it answered, but not with a valid frame (checksum, length, foreign reply)
@@ -66,6 +68,10 @@ class Reason(IntEnum):
     UNDECODABLE = 23  # the bytes do not form a value of the declared type (bad BCD, integer overflow)
     NO_REGISTER = 24  # the device has no such register (exception 2 on this register alone)
     INTERNAL = 25  # a defect of the gateway, logged
+    NOT_SEEN = 26  # nobody looked: start-up, overload, or no frame came
+    CAMERA_BLIND = 27  # frames came and showed nothing: black, covered, overexposed, or one picture repeated
+    TOO_FEW = 28  # so few that a person could be recognised: withheld on purpose (k-anonymity)
+    NOBODY = 29  # a mean of no objects
 
 
 GOOD = 0x00

@@ -6,8 +6,12 @@ camera into blocks. The gateway's own process never holds a picture (edge/vision
 """
 
 import asyncio
+import hashlib
 import logging
+import os
+import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,8 +33,12 @@ START_S = 60.0
 """The worker loads and proves its models first: on a small board that takes its time."""
 SILENT_S = 15.0
 """Afterwards it says how each camera is every second."""
-END_S = 5.0
+END_S = 2.0
 _INTERVALS_WAITING = 100
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Nothing there multiplies large matrices, and each thread that waits for some takes memory."""
+
+_Queue = asyncio.Queue[Closed | DeviceUnavailable]
 
 
 class VisionHost:
@@ -50,6 +58,8 @@ class VisionHost:
         load_view: Callable[[str], bytes | None],
         save_view: Callable[[str, bytes], None],
         command: Sequence[str] = COMMAND,
+        silent_s: float = SILENT_S,
+        now_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     ) -> None:
         self.seen: dict[str, Seen] = {}
         self.starts = 0
@@ -60,11 +70,14 @@ class VisionHost:
         self._load_view = load_view
         self._save_view = save_view
         self._command = tuple(command)
+        self._silent_s = silent_s
+        self._now_ns = now_ns
         self._lock = asyncio.Lock()
         self._users: set[int] = set()
         self._process: asyncio.subprocess.Process | None = None
         self._hearing: asyncio.Task[None] | None = None
-        self._queues: list[asyncio.Queue[Closed | DeviceUnavailable]] = []
+        self._queues: list[_Queue] = []
+        self._trouble = ""
 
     def bus(self, spec: BusSpec, scans: Sequence[Scan]) -> "VisionBus":
         """The bus of one of the cameras."""
@@ -72,14 +85,21 @@ class VisionHost:
         return VisionBus(self, number, self._specs[number], scans)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """How each camera is, by name, as plain JSON values."""
-        return {name: msgspec.to_builtins(seen) for name, seen in self.seen.items()}
+        """How each camera is, by name, as plain JSON values; one that nobody watches says why."""
+        now_ns = self._now_ns()
+        return {
+            name: _told(self.seen[name], now_ns)
+            if name in self.seen
+            else {"state": "unwatched", "error": self._trouble or "the vision worker has not spoken yet"}
+            for name in (spec.devices[0].name for spec in self._specs)
+        }
 
     async def open(self, camera: int) -> None:
         """Have the worker run. Raises DeviceUnavailable."""
         async with self._lock:
             self._users.add(camera)
             if self._process is not None and self._hearing is not None and not self._hearing.done():
+                _emptied(self._queues[camera])  # what ended while nobody listened is explained already
                 return
             await self._end()
             await self._start()
@@ -107,6 +127,7 @@ class VisionHost:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=LINE_BYTES,
+                env={**os.environ, **ENVIRONMENT},
             )
         except OSError as error:
             raise self._gone(f"the vision worker cannot be started: {error.strerror}") from None
@@ -122,15 +143,12 @@ class VisionHost:
         cameras = []
         for spec in self._specs:
             interval_ns = round(spec.devices[0].interval_s * 1e9)
-            view = self._load_view(spec.devices[0].name)
-            cameras.append(
-                CameraOrder(_plain(spec), -offset_ns % interval_ns, None if view is None else _view_of(view))
-            )
+            data = self._load_view(spec.devices[0].name)
+            view = None if data is None else _view_of(data, spec.devices[0].calibration)
+            cameras.append(CameraOrder(_plain(spec), -offset_ns % interval_ns, view))
         return Order(cameras, str(self._models), self._provider)
 
-    async def _hear(
-        self, process: asyncio.subprocess.Process, queues: Sequence[asyncio.Queue[Closed | DeviceUnavailable]]
-    ) -> None:
+    async def _hear(self, process: asyncio.subprocess.Process, queues: Sequence[_Queue]) -> None:
         """Until the worker ends, or is ended because it says nothing or nonsense."""
         why = ""
         patience_s = START_S
@@ -140,8 +158,8 @@ class VisionHost:
                     line = await process.stdout.readline()
                 if not line:
                     break
-                patience_s = SILENT_S
-                why = await self._take(line, queues) or why
+                patience_s = self._silent_s
+                why = self._take(line, queues) or why
         except TimeoutError:
             why = f"the vision worker said nothing for {patience_s:.0f} s"
         except ValueError as error:
@@ -150,14 +168,12 @@ class VisionHost:
             with suppress(ProcessLookupError):
                 process.kill()
         code = await process.wait()
-        gone = self._gone(why or f"the vision worker ended with {code}")
+        self._trouble = why or _how_it_ended(code)
         self.seen.clear()
         for queue in queues:
-            if queue.full():  # it has lost its reader, too
-                queue.get_nowait()
-            queue.put_nowait(gone)
+            _put(queue, self._gone(self._trouble))
 
-    async def _take(self, line: bytes, queues: Sequence[asyncio.Queue[Closed | DeviceUnavailable]]) -> str:
+    def _take(self, line: bytes, queues: Sequence[_Queue]) -> str:
         """What the worker says; a sentence when it cannot begin. Raises ValueError for nonsense."""
         said = decode(line)
         if isinstance(said, Refused):
@@ -166,7 +182,7 @@ class VisionHost:
             raise ValueError(f"the vision worker speaks of a camera {said.camera}")
         name = self._specs[said.camera].devices[0].name
         if isinstance(said, Closed):
-            await queues[said.camera].put(said)
+            _put(queues[said.camera], said)
         elif isinstance(said, Learned):
             self._save_view(name, msgspec.json.encode(said))
         else:
@@ -194,6 +210,34 @@ class VisionHost:
         return DeviceUnavailable(Reason.DISCONNECTED, text, whole_bus=True)
 
 
+def _put(queue: _Queue, found: Closed | DeviceUnavailable) -> None:
+    """Its reader may be gone; the newest is worth most, and what is lost is explained by the bus's silence."""
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(found)
+
+
+def _emptied(queue: _Queue) -> None:
+    while not queue.empty():
+        queue.get_nowait()
+
+
+def _told(seen: Seen, now_ns: int) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(seen)
+    for key in ("type", "camera"):
+        plain.pop(key)
+    last_ns = plain.pop("last_frame_ns")
+    plain["last_frame_ago_s"] = round((now_ns - last_ns) / 1e9, 1) if last_ns else None
+    return plain
+
+
+def _how_it_ended(code: int) -> str:
+    with suppress(ValueError):
+        if code < 0:
+            return f"the vision worker was ended by {signal.Signals(-code).name}"
+    return f"the vision worker ended by itself, status {code}"
+
+
 def host_of(
     config: GatewayConfig,
     *,
@@ -207,7 +251,7 @@ def host_of(
 
     def save(name: str, data: bytes) -> None:
         try:
-            save_note(f"view-{name}", data)
+            save_note(_note_of(name), data)
         except OSError as error:
             log.warning("what was learned of the view of %s cannot be kept on disk: %s", name, error)
 
@@ -216,7 +260,7 @@ def host_of(
         section.folder,
         section.provider,
         offset_ns=offset_ns,
-        load_view=lambda name: load_note(f"view-{name}"),
+        load_view=lambda name: load_note(_note_of(name)),
         save_view=save,
     )
 
@@ -273,15 +317,23 @@ def _fits(stream: StreamSpec, value: Value) -> bool:
     return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
+def _note_of(camera: str) -> str:
+    """A note's name for a camera whatever its own: notes have names of small letters."""
+    return f"view-{hashlib.sha256(camera.encode()).hexdigest()[:16]}"
+
+
 def _plain(spec: CameraBusSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json")
 
 
-def _view_of(data: bytes) -> dict[str, Any] | None:
-    """A view that was saved; one that cannot be read is learned again."""
+def _view_of(data: bytes, calibration: str) -> dict[str, Any] | None:
+    """A view that was saved. One that cannot be read is learned again; so is one in which other lines were drawn,
+    for whoever drew the new ones looked at the picture."""
     try:
         learned = msgspec.json.decode(data, type=Learned)
     except msgspec.MsgspecError as error:
         log.warning("what was learned of a camera's view is not readable: %s; it is learned again", error)
+        return None
+    if learned.calibration != calibration:
         return None
     return {name: getattr(learned, name) for name in ("anchor", "slow", "sharpness", "burnt", "still_s")}

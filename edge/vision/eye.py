@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from contract.readings import Reason
-from drivers.base_camera import CameraBusSpec, Capture, CaptureState, Look, Picture, StreamClock
+from drivers.base_camera import CameraBusSpec, Capture, CaptureState, CaptureStatus, Look, Picture, StreamClock
 from edge.vision.health import View
 from edge.vision.reasons import NOT_SEEN
 from edge.vision.watcher import Watcher
@@ -68,7 +68,7 @@ class Eye:
         self._say = say
         self._model = model
         self._interval_ns = round(self._camera.interval_s * SECOND)
-        self._from_ns = now_ns
+        # The first interval began before anybody could look: that part of it is not seen, as start-up is.
         self._to_ns = now_ns + self._interval_ns - (now_ns - phase_ns) % self._interval_ns
         self._aspect = 16 / 9
         self._watcher = self._watch(view)
@@ -76,7 +76,10 @@ class Eye:
         self._dropped = 0
         self._looks = self._told_looks = 0
         self._told_ns = self._learned_ns = now_ns
+        self._told_state = ""
+        self._told_verdict = self._watcher.health.verdict
         self._inference_ms = 0.0
+        self._view_told = view is not None
 
     def _watch(self, view: View | None) -> Watcher:
         watcher = Watcher(
@@ -87,12 +90,14 @@ class Eye:
             calibration=self._camera.calibration,
             view=view,
         )
-        watcher.begin(self._from_ns, self._to_ns)
+        watcher.begin(self._to_ns - self._interval_ns, self._to_ns)
         return watcher
 
     @property
     def next_ns(self) -> int:
         """When `tick` has something to do, at the latest."""
+        if self._watcher.health.verdict != self._told_verdict:
+            return self._told_ns
         return min(self._to_ns + GRACE_NS, self._told_ns + TELL_NS)
 
     def serve(self, now_ns: int, time_s: Callable[[], float]) -> bool:
@@ -101,7 +106,7 @@ class Eye:
         if look is None:
             return False
         self.served_ns = now_ns
-        if look.time_ns >= self._to_ns:
+        while look.time_ns >= self._to_ns:
             self._close()
         self._shape(look)
         status = self.capture.status()
@@ -116,32 +121,39 @@ class Eye:
         began_s = time_s()
         found = self._finder.detect(look.canvas, self._camera.confidence)
         self._inference_ms = (time_s() - began_s) * 1e3
-        self._watcher.see(look.time_ns, in_picture(found, look), found.scores.astype(np.float64), found.classes)
+        boxes, scores = in_picture(found, look), found.scores.astype(np.float64)
+        self._watcher.see(look.time_ns, boxes, scores, found.classes, dropped=dropped)
         return True
 
     def _shape(self, look: Look) -> None:
-        """A picture of another shape is another view: tracks of the old one mean nothing in it."""
+        """A picture of another shape is another view: what was seen of this interval in the old one is not counted."""
         aspect = look.size[0] / look.size[1]
         if abs(aspect / self._aspect - 1) > 0.01:
             self._aspect = aspect
-            if self._looks:
-                self._from_ns = look.time_ns
             self._watcher = self._watch(None if self._looks else self._watcher.health.view)
 
     def tick(self, now_ns: int) -> None:
         """Close what is over, book what nobody saw, say how the camera is."""
         status = self.capture.status()
-        if status.state is not CaptureState.LIVE:
-            self._watcher.unseen(now_ns, _REASONS.get(status.state, NOT_SEEN), status.state.value)
+        state = status.state.value
+        if status.state is CaptureState.LIVE:
+            state = self._watcher.health.verdict.state.value
+        else:
+            self._watcher.unseen(now_ns, _REASONS.get(status.state, NOT_SEEN), state)
+        # Said before the interval that it explains.
+        changed = state != self._told_state or self._watcher.health.verdict != self._told_verdict
+        if changed or now_ns >= self._told_ns + TELL_NS:
+            self._tell(now_ns, status, state)
         while now_ns >= self._to_ns + GRACE_NS:
             self._close()
-        if now_ns < self._told_ns + TELL_NS:
-            return
-        fps = (self._looks - self._told_looks) / ((now_ns - self._told_ns) / SECOND)
-        self._told_looks, self._told_ns = self._looks, now_ns
-        state = (
-            status.state.value if status.state is not CaptureState.LIVE else self._watcher.health.verdict.state.value
-        )
+        if now_ns >= self._learned_ns + LEARN_NS or not self._view_told:
+            self._tell_view(now_ns)
+
+    def _tell(self, now_ns: int, status: CaptureStatus, state: str) -> None:
+        elapsed_s = max(now_ns - self._told_ns, 1) / SECOND
+        fps = (self._looks - self._told_looks) / elapsed_s
+        self._told_looks, self._told_ns, self._told_state = self._looks, now_ns, state
+        self._told_verdict = self._watcher.health.verdict
         self._say(
             Seen(
                 self._number,
@@ -157,25 +169,24 @@ class Eye:
                 last_frame_ns=status.last_frame_ns,
             )
         )
-        if now_ns >= self._learned_ns + LEARN_NS:
-            self._learned_ns = now_ns
-            self._tell_view()
 
     def _close(self) -> None:
-        found = self._watcher.close(self._from_ns, self._to_ns)
+        found = self._watcher.close(self._to_ns - self._interval_ns, self._to_ns)
         values = [value[:WORD_CHARS] if isinstance(value, str) else value for value in (one.value for one in found)]
         self._say(Closed(self._number, self._to_ns, values, [one.status for one in found]))
-        self._from_ns, self._to_ns = self._to_ns, self._to_ns + self._interval_ns
+        self._to_ns += self._interval_ns
 
-    def _tell_view(self) -> None:
+    def _tell_view(self, now_ns: int) -> None:
         view = self._watcher.health.view
         if view is None:
             return
+        self._learned_ns, self._view_told = now_ns, True
         with suppress(TypeError, ValueError):  # a view that cannot be told is learned again after a restart
             numbers = view.to_numbers()
             anchor, slow = numbers["anchor"], numbers["slow"]
             if isinstance(anchor, list) and isinstance(slow, list):
-                self._say(Learned(self._number, anchor, slow, view.sharpness, view.burnt, view.still_s))
+                calibration = self._camera.calibration
+                self._say(Learned(self._number, calibration, anchor, slow, view.sharpness, view.burnt, view.still_s))
 
 
 def in_picture(found: Detections, look: Look) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

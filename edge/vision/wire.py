@@ -63,9 +63,11 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
 
 
 class Learned(msgspec.Struct, frozen=True, tag="learned"):
-    """What a camera's view was learned to be: numbers that are no picture (edge.vision.scene)."""
+    """What a camera's view was learned to be: numbers that are no picture (edge.vision.scene). calibration: of the
+    lines and zones that are drawn in it."""
 
     camera: int
+    calibration: Word
     anchor: Annotated[list[Code], msgspec.Meta(max_length=VIEW_NUMBERS)]
     slow: Annotated[list[Code], msgspec.Meta(max_length=VIEW_NUMBERS)]
     sharpness: float

@@ -5,8 +5,10 @@ picture nobody looked at, the one that was served longest ago is next, so that u
 evenly. Whatever it cannot cure (a model that fails) ends it; the gateway starts another.
 """
 
+import ctypes
 import logging
 import os
+import resource
 import select
 import sys
 import time
@@ -14,15 +16,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import msgspec
 from pydantic import ValidationError
 
 from contract.errors import ConfigError, Fatal
 from drivers.base import DriverRegistry
-from drivers.base_camera import CameraBusSpec, OpenCapture
+from drivers.base_camera import CameraBusSpec, Capture
 from edge.vision.eye import Eye, Finder
 from edge.vision.health import View
-from edge.vision.wire import SENTENCE_CHARS, Order, Refused, Said, decode_order, encode
+from edge.vision.wire import SENTENCE_CHARS, CameraOrder, Order, Refused, Said, decode_order, encode
 from models import registry as models
 from models.sessions import Provider
 
@@ -31,6 +34,10 @@ log = logging.getLogger(__name__)
 NICENESS = 5
 """Sensors go first: a count may come a little later, a register may not."""
 _WAIT_MOST_S = 0.5
+_DUMPABLE, _NO_NEW_PRIVILEGES = 4, 38
+
+Load = Callable[[str], tuple[Finder, str]]
+"""The model of a name, and what the stream that names it says."""
 
 
 def main(registry: DriverRegistry, source: BinaryIO, sink: BinaryIO) -> int:
@@ -40,7 +47,6 @@ def main(registry: DriverRegistry, source: BinaryIO, sink: BinaryIO) -> int:
         sink.write(encode(said))
         sink.flush()
 
-    os.nice(NICENESS)
     try:
         order = decode_order(source.readline())
         worker = Worker(order, registry, say)
@@ -67,39 +73,41 @@ class Worker:
         registry: DriverRegistry,
         say: Callable[[Said], None],
         *,
+        load: Load | None = None,
         clock_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        wait_most_s: float = _WAIT_MOST_S,
     ) -> None:
         self._clock_ns = clock_ns
+        self._wait_most_s = wait_most_s
         open_capture = registry.get("camera").capture
         if open_capture is None:
             raise ConfigError(["the camera driver of this installation takes no looks"])
-        provider = msgspec.convert(order.provider, Provider)
         specs = [CameraBusSpec.model_validate(one.bus) for one in order.cameras]
-        found = {name: models.load(Path(order.models), name, provider=provider) for name in _models_of(specs)}
+        found = {name: (load or _loader(order))(name) for name in _models_of(specs)}
         self._eyes: list[Eye] = []
-        for number, (one, spec) in enumerate(zip(order.cameras, specs, strict=True)):
-            detector = found[spec.devices[0].detector]
-            view = View.from_numbers(one.view) if one.view else None
-            self._eyes.append(
-                self._open(number, spec, open_capture, detector, say, one.phase_ns, detector.card.sha256[:12], view)
-            )
+        try:
+            for number, (one, spec) in enumerate(zip(order.cameras, specs, strict=True)):
+                finder, model = found[spec.devices[0].detector]
+                capture = open_capture(spec, finder.input_size)
+                self._eyes.append(self._eye(number, one, spec, capture, finder, say, model))
+        except ValueError:
+            self.close()
+            raise
 
-    def _open(
+    def _eye(
         self,
         number: int,
+        order: CameraOrder,
         spec: CameraBusSpec,
-        open_capture: OpenCapture,
+        capture: Capture,
         finder: Finder,
         say: Callable[[Said], None],
-        phase_ns: int,
         model: str,
-        view: View | None,
     ) -> Eye:
-        capture = open_capture(spec, finder.input_size)
         try:
-            return Eye(
-                number, spec, capture, finder, say, now_ns=self._clock_ns(), phase_ns=phase_ns, model=model, view=view
-            )
+            view = View.from_numbers(order.view) if order.view else None
+            now_ns, phase_ns = self._clock_ns(), order.phase_ns
+            return Eye(number, spec, capture, finder, say, now_ns=now_ns, phase_ns=phase_ns, model=model, view=view)
         except ValueError:
             capture.close()
             raise
@@ -113,7 +121,7 @@ class Worker:
         while True:
             now_ns = self._clock_ns()
             next_ns = min((eye.next_ns for eye in self._eyes), default=now_ns + 10**9)
-            wait_s = min(max(0.0, (next_ns - now_ns) / 1e9), _WAIT_MOST_S)
+            wait_s = min(max(0.0, (next_ns - now_ns) / 1e9), self._wait_most_s)
             ready = {fd for fd, _ in poller.poll(wait_s * 1000)}
             if until_fd in ready:
                 return
@@ -139,8 +147,29 @@ def _models_of(specs: Sequence[CameraBusSpec]) -> list[str]:
     return list(dict.fromkeys(spec.devices[0].detector for spec in specs))
 
 
+def _loader(order: Order) -> Load:
+    provider = msgspec.convert(order.provider, Provider)
+
+    def load(name: str) -> tuple[Finder, str]:
+        detector = models.load(Path(order.models), name, provider=provider)
+        return detector, detector.card.sha256[:12]
+
+    return load
+
+
+def confine() -> None:
+    """Sensors go first, and what pictures this process holds nobody finds in a core dump or by a debugger."""
+    os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_DUMPABLE, 0), (_NO_NEW_PRIVILEGES, 1)):
+        libc.prctl(option, value, 0, 0, 0)
+    cv2.setNumThreads(1)  # thumbnails are small, and a thread a core would wake for each
+
+
 def serve_standard_streams(registry: DriverRegistry) -> int:
     """The process: orders on standard input, lines on standard output, the log on standard error."""
+    confine()
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as sink:
         # Whatever a library prints must not become a line of ours.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -38,6 +38,11 @@ def pids(demo: subprocess.Popen[str]) -> dict[str, int]:
 def test_the_ledger_closes(tmp_path: Path) -> None:
     said, _ = start(tmp_path / "demo", 15).communicate(timeout=120)
     assert "meter-1/voltage_l1" in said
+    cameras = re.findall(r"camera-(\d): counted (\d+), truth (\d+) .*; saw (\d+\.\d)%", said)
+    assert [number for number, *_ in cameras] == ["1", "2"], said
+    for _, counted, truth, seen in cameras:
+        assert abs(int(counted) - int(truth)) <= 3, said
+        assert float(seen) > 50, said
     last = [line for line in said.splitlines() if line.startswith("ledger:")][-1]
     assert last.endswith("unexplained 0: closed"), said
 

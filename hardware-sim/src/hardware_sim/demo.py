@@ -19,10 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from hardware_sim import demo_cameras
+
 READY_S = 60.0
 DRAIN_S = 30.0
 LAST_WORDS = 12
-PORTS = ("5020", "18830")  # of configs/demo: replaced when another program holds one
+PORTS = ("5020", "18830", "18554", "18555")  # of configs/demo and the cameras: replaced when taken
+SHOWN = ("crossings.", "occupancy.", "queue.", "speed.", "coverage", "camera_state")
+"""What the live table shows of a camera."""
 
 
 class DemoFailedError(Exception):
@@ -56,22 +62,35 @@ class Process:
 class Demo:
     """The processes, in the order they start; they stop in the other order."""
 
-    def __init__(self, folder: Path, configs: Path, scenario: Path) -> None:
+    def __init__(self, folder: Path, configs: Path, scenario: Path, models: Path) -> None:
         self.folder = folder
         self.configs = configs
         self.scenario = scenario
+        self.models = models
+        self.cameras = ""  # how they send; nothing when there are none
         self.processes: list[Process] = []
 
     def prepare(self) -> None:
         """An empty folder with this run's configuration; ports that are taken are replaced by free ones."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        self.cameras, words = demo_cameras.choose(self.models)
+        print(f"  {words}", flush=True)
         swaps = {port: str(_free_port()) for port in PORTS if _taken(int(port))}
         for source in (*sorted(self.configs.glob("*.yaml")), self.scenario):
-            text = source.read_text(encoding="utf-8")
+            text = self._with_cameras(source)
             for old, new in swaps.items():
                 text = text.replace(old, new)
             (self.folder / source.name).write_text(text, encoding="utf-8")
+
+    def _with_cameras(self, source: Path) -> str:
+        text = source.read_text(encoding="utf-8")
+        if self.cameras and source == self.scenario:
+            return demo_cameras.add_to_scenario(text, self.cameras)
+        if self.cameras and source.name == "gateway.yaml":
+            seed: int = yaml.safe_load(self.scenario.read_text(encoding="utf-8"))["seed"]
+            return demo_cameras.add_to_gateway(text, self.cameras, seed, self.models)
+        return text
 
     def start(self, name: str, *command: str, until: str) -> None:
         """Start one process and wait until the file `until` is there."""
@@ -136,6 +155,8 @@ def table(status: dict[str, Any], elapsed_s: float) -> list[str]:
     for stream in status["streams"]:
         if stream["device"] == "gateway":
             continue  # its own health: `weinao-gateway status` shows it
+        if stream["device"] in status["cameras"] and not stream["stream"].startswith(SHOWN):
+            continue
         age = "-" if stream["age_s"] is None else f"{stream['age_s']:.1f} s"
         value = "-" if stream["value"] is None else str(stream["value"])
         name = f"{stream['device']}/{stream['stream']}"
@@ -186,6 +207,10 @@ def run(demo: Demo, python: str, seconds: float | None) -> int:
     for process in demo.processes:
         print(f"  {process.name:10} pid {process.child.pid}, log {process.log}")
     print(f"  more: weinao-gateway status {demo.folder}/gateway.yaml, weinao-cloud ledger {demo.folder}/cloud.yaml")
+    if demo.cameras:
+        print(
+            f"  try: weinao-sim fault {demo.folder}/sim.sock stall camera-1 --seconds 20   (or: frozen, black, moved)"
+        )
     try:
         watch(demo, seconds)
     except KeyboardInterrupt:
@@ -197,6 +222,8 @@ def run(demo: Demo, python: str, seconds: float | None) -> int:
     )
     demo.stop("cloud")
     demo.stop("simulator")
+    if demo.cameras:
+        print("\n".join(demo_cameras.summary(demo.folder, demo.folder / "cloud" / "weinao.duckdb")))
     return ledger.returncode
 
 
@@ -208,8 +235,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, default=Path("demo-data"))
     parser.add_argument("--configs", type=Path, default=Path("configs/demo"))
     parser.add_argument("--scenario", type=Path, default=Path("hardware-sim/scenarios/street.yaml"))
+    parser.add_argument("--models", type=Path, default=Path("models"), help="what cameras are looked at with")
     options = parser.parse_args(arguments)
-    demo = Demo(options.folder.absolute(), options.configs, options.scenario)
+    demo = Demo(options.folder.absolute(), options.configs, options.scenario, options.models)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run(demo, options.python, options.seconds)

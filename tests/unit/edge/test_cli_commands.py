@@ -104,9 +104,20 @@ async def test_status_of_a_healthy_gateway(config: Path, capsys: pytest.CaptureF
     assert "None" not in said
 
 
+async def test_status_shows_what_cameras_see(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = {"state": "ok", "error": "", "fps": 4.97, "inference_ms": 3.1, "dropped": 2, "connections": 1, "restarts": 0}
+    cameras = {"junction": {**seen, "last_frame_ago_s": 0.1}}
+    assert await asked(config, {"status": {**STATUS, "cameras": cameras}}, "status") == 0
+    said = capsys.readouterr().out
+    assert "junction" in said
+    assert "4.97" in said
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"cameras": {"junction": {"state": "unwatched", "error": "the worker ended"}}}, "the worker ended"),
+        ({"cameras": {"junction": {"state": "frozen", "error": ""}}}, "frozen"),
         ({"uplink": {**STATUS["uplink"], "connected": False, "last_error": "refused"}}, "NOT connected (refused)"),
         (
             {"devices": [{"name": "meter", "state": "backing off", "reason": "timeout", "last_error": "no answer"}]},

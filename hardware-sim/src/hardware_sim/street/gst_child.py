@@ -28,8 +28,9 @@ ELEMENTS = {
     "appsrc": "gstreamer1.0-plugins-base",
     "videoconvert": "gstreamer1.0-plugins-base",
 }
-# No B-frames and no look-ahead: a frame leaves the encoder as it enters it, and every key frame starts anew.
-X264 = "x264enc tune=zerolatency speed-preset={preset} pass=qual quantizer={quality} key-int-max={gop} threads=1"
+# No B-frames and no look-ahead: a frame leaves the encoder as it enters it, and every key frame starts anew. The
+# quantizer is constant, as a camera's encoder settles on one: what does not change looks the same each second.
+X264 = "x264enc tune=zerolatency speed-preset={preset} pass=quant quantizer={quality} key-int-max={gop} threads=1"
 HEADER = struct.Struct("<cIHH")
 AHEAD_NS = 30_000_000
 STALL, LOSS, SKEW = "stall", "loss", "skew"

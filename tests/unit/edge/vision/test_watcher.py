@@ -38,7 +38,15 @@ STREAMS = [
 
 
 def _spec(**more: Any) -> CameraDeviceSpec:
-    made = {"name": "c", "detector": "m", "lines": [LINE], "zones": [ZONE], "ground": GROUND, "streams": STREAMS, **more}
+    made = {
+        "name": "c",
+        "detector": "m",
+        "lines": [LINE],
+        "zones": [ZONE],
+        "ground": GROUND,
+        "streams": STREAMS,
+        **more,
+    }
     return CameraDeviceSpec.model_validate(made)
 
 
