@@ -10,7 +10,7 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	@sh tests/debian-packages.sh
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.ready
 	.venv/bin/ruff check .

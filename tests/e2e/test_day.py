@@ -45,6 +45,13 @@ buses:
 """
 
 
+def waiting(folder: Path) -> int:
+    """Frames that the gateway keeps because the database has not acknowledged them."""
+    answer = ask("weinao-gateway", "outbox", "gateway.yaml", "--json", folder=folder)
+    frames: int = json.loads(answer.stdout)["frames"]
+    return frames
+
+
 def resident(program: Program) -> int:
     found: int = psutil.Process(program.pid).memory_info().rss
     return found
@@ -86,6 +93,7 @@ def test_a_day_as_fast_as_possible(tmp_path: Path, mosquitto: Mosquitto, influxd
         began = resident(gateway), resident(collector)
         gateway.wait_for(lambda: stored() >= expected, 400, "done with the day")
         ended = resident(gateway), resident(collector)
+        gateway.wait_for(lambda: waiting(tmp_path) == 0, 60, "nothing waits on the disk")
         assert gateway.stop() == 0, gateway.words()
         ledger = ask("weinao-cloud", "ledger", "cloud.yaml", "--json", folder=tmp_path)
     report = json.loads(ledger.stdout)
