@@ -31,7 +31,7 @@ def _nginx_v2(tmp_path_factory: pytest.TempPathFactory, _influxdb: InfluxDB) -> 
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     with Mosquitto(_folder(tmp_path_factory, "mosquitto")) as server:
         yield server
@@ -58,7 +58,7 @@ def nginx_v2(_nginx_v2: NginxV2, influxdb: InfluxDB) -> NginxV2:
 
 @pytest.fixture
 def mosquitto(_mosquitto: Mosquitto) -> Mosquitto:
-    """A running mosquitto without users."""
+    """A running mosquitto without users, and without other modules' retained messages."""
     return _started(_mosquitto)
 
 

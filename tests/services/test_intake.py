@@ -133,18 +133,6 @@ class CollectorProcess:
         return self.process.wait(timeout=20)
 
 
-@pytest.fixture(scope="module")
-def broker_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    """No other test's retained messages."""
-    with Mosquitto(tmp_path_factory.mktemp("intake-mosquitto")) as server:
-        yield server
-
-
-@pytest.fixture
-def mosquitto(broker_of_our_own: Mosquitto) -> Mosquitto:
-    return broker_of_our_own
-
-
 @pytest.fixture
 def path() -> GatewayPath:
     return GatewayPath("city", "district", "street", f"gw-{uuid.uuid4().hex[:8]}")
