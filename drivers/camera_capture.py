@@ -102,7 +102,7 @@ class ProcessCapture:
         self._error = ""
         self._connections = self._restarts = self._taken = 0
         self._captured_before = self._kept_before = self._jumps_before = 0
-        self._last_number = self._last_time_ns = self._last_frame_ns = 0
+        self._last_number = self._last_time_ns = self._last_frame_ns = self._live_since_ns = 0
         self._keeper = threading.Thread(target=self._keep, name=f"capture {spec.name}", daemon=True)
         self._keeper.start()
 
@@ -146,7 +146,8 @@ class ProcessCapture:
         with self._lock:
             state, error = self._state, self._error
             last_ns = self._seen_last_ns()
-            if state is CaptureState.LIVE and self._clock() - last_ns > self._spec.read_timeout_s * SECOND:
+            silent_ns = self._clock() - max(last_ns, self._live_since_ns)
+            if state is CaptureState.LIVE and silent_ns > self._spec.read_timeout_s * SECOND:
                 state = CaptureState.STALLED
                 error = f"{self._source.shown} has sent no picture for {self._spec.read_timeout_s:g} s"
             captured = self._captured_before + self._on_board(CAPTURED)
@@ -271,6 +272,7 @@ class ProcessCapture:
             case "live":
                 with self._lock:
                     self._connections += 1
+                    self._live_since_ns = self._clock()
                     was, self._state, self._error = self._error, CaptureState.LIVE, ""
                 if was:
                     log.info("camera %s: pictures again", self._camera.name)

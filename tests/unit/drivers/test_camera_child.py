@@ -151,8 +151,10 @@ def test_a_password_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_a_process_that_writes_nonsense_is_replaced(tmp_path: Path) -> None:
     python = stand_in(tmp_path, 'echo \'{"say": "live"}\'; exec sleep 60')
     bus = {**BUS, "read_timeout_s": 10}
-    with capturing(spec_of("rtsp://127.0.0.1:1/a", bus=bus), pace=QUICK, python=python) as capture:
+    calm = replace(QUICK, first_wait_s=20, most_wait_s=20)  # the next one must not hide this one's end
+    with capturing(spec_of("rtsp://127.0.0.1:1/a", bus=bus), pace=calm, python=python) as capture:
         wait_until(lambda: capture.status().connections == 1, 5, "not live")
+        assert capture.status().state is CaptureState.LIVE, "live, and its first picture is not late yet"
         hostile = Writer(capture._ring, capture.fileno())
         hostile.begin()
         hostile.publish(Head(1, 1 << 60, 0, (640, 480)))
