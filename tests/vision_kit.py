@@ -118,11 +118,11 @@ def with_cameras(text: str, models: Path, *cameras: Mapping[str, Any]) -> str:
     return written
 
 
-def status(folder: Path) -> dict[str, Any]:
+def status(folder: Path, outbox: str = "outbox") -> dict[str, Any]:
     """What the running gateway says of itself, asked over its socket: a tenth of what starting the command costs."""
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(10)
-        link.connect(str(folder / "outbox" / "status.sock"))
+        link.connect(str(folder / outbox / "status.sock"))
         link.sendall(b'{"request": "status"}\n')
         with link.makefile("rb") as stream:
             answer: dict[str, Any] = json.loads(stream.readline())
