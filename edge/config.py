@@ -160,7 +160,8 @@ def load(path: Path, registry: DriverRegistry, *, open_files: bool = False) -> G
         problems.extend(_duplicates(data, raw_buses))
     if problems or file is None:
         raise ConfigError(sorted(dict.fromkeys(problems), key=_by_place))
-    config = GatewayConfig.model_construct(file=beside(file, path.parent), buses=tuple(buses))
+    placed = tuple(beside(bus, path.parent) for bus in buses)
+    config = GatewayConfig.model_construct(file=beside(file, path.parent), buses=placed)
     if problems := list(_model_problems(data, config.file.vision.folder, buses, registry)):
         raise ConfigError(problems)
     if open_files and (problems := [*_file_problems(data, config.file.mqtt), *_metrics_problems(data, config.file)]):

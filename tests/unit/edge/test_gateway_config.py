@@ -7,6 +7,7 @@ import pytest
 
 from contract.broker import is_loopback
 from contract.errors import ConfigError
+from drivers.base_camera import CameraBusSpec
 from drivers.registry import Registry
 from edge.config import GatewayConfig, MqttSection, PublishSection, load
 
@@ -64,6 +65,23 @@ def test_relative_paths_lead_beside_the_configuration(tmp_path: Path) -> None:
     assert config.status_socket == tmp_path / "run/gw.sock"
     assert loaded(tmp_path).status_socket == tmp_path / "outbox/status.sock"
     assert loaded(tmp_path).file.clock.sync_marker == Path("/run/systemd/timesync/synchronized")
+
+
+def test_a_cameras_password_is_beside_the_configuration_too(tmp_path: Path) -> None:
+    gate = """
+  - name: gate
+    driver: camera
+    source: rtsp://192.0.2.1/stream
+    username: weinao
+    password_file: gate-password
+    devices: [{name: gate, detector: street-small, zones: [{name: all, polygon: [[0, 0], [1, 0], [1, 1]]}],
+               streams: [{name: there, quantity: count, unit: "1", measure: occupancy, zone: all}]}]
+"""
+    (tmp_path / "day.csv").write_text("time,power\n", encoding="ascii")
+    (tmp_path / "gateway.yaml").write_text(SMALLEST + BUSES + gate, encoding="utf-8")
+    bus = load(tmp_path / "gateway.yaml", Registry()).buses[1]
+    assert isinstance(bus, CameraBusSpec)
+    assert bus.password_file == tmp_path / "gate-password"
 
 
 @pytest.mark.parametrize(
