@@ -1,4 +1,4 @@
-"""The command line of the gateway: `weinao-gateway check | probe | run | status | outbox | profiles | models`."""
+"""The command line of the gateway: `weinao-gateway check | probe | run | status | outbox | profiles | models | aim`."""
 
 import argparse
 import asyncio
@@ -70,10 +70,20 @@ def _do(options: argparse.Namespace, registry: DriverRegistry, run: Run) -> int:
 
         return commands_camera.models(options.config, registry, as_json=options.json)
     path: Path = options.config
+    if options.command == "aim":
+        return _aim(options, registry)
     if options.command == "probe":
         return asyncio.run(commands.probe(path, registry, as_json=options.json))
     command = {"check": commands.check, "status": commands.status, "outbox": commands.outbox}[options.command]
     return command(path, registry, as_json=options.json)
+
+
+def _aim(options: argparse.Namespace, registry: DriverRegistry) -> int:
+    from edge.commands_aim import aim
+    from edge.vision.aim import Wishes
+
+    wishes = Wishes(options.port, options.file, options.reveal, options.grid, options.seconds)
+    return aim(options.config, options.camera, registry, wishes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,4 +100,33 @@ def _parser() -> argparse.ArgumentParser:
     models = commands_.add_parser("models", help="the vision models of a configuration, or the product's own")
     models.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="the gateway's YAML file")
     models.add_argument("--json", action="store_true", help="print JSON")
+    _add_aim(commands_)
     return parser
+
+
+def _add_aim(commands_: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "what does a camera see, and where do its lines lie? on this machine alone, gone at the end"
+    aim = commands_.add_parser("aim", help=text, description=text)
+    aim.add_argument("config", type=Path, metavar="CONFIG", help="the gateway's YAML file")
+    aim.add_argument("camera", metavar="CAMERA", help="its name in the configuration")
+    aim.add_argument("--port", type=_port, default=0, help="of the page on 127.0.0.1 (default: any that is free)")
+    aim.add_argument("--file", type=Path, metavar="PICTURE.jpg", help="a picture there instead of a page")
+    aim.add_argument("--grid", action="store_true", help="draw tenths of the picture, to read coordinates from")
+    aim.add_argument("--reveal", action="store_true", help="do not pixelate people and vehicles")
+    aim.add_argument("--seconds", type=_seconds, default=600.0, help="end after so long (default: 600)")
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a port from 0 to 65535")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if 1 <= seconds <= 86_400:
+        return seconds
+    raise argparse.ArgumentTypeError(f"{text!r}: expected seconds from 1 to 86400")
