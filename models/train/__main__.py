@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, default=Path("models"), help="where the detector goes")
     parser.add_argument("--name", default="street-small")
     parser.add_argument("--steps", type=int, help="batches to learn from")
+    parser.add_argument("--start", type=Path, help="a checkpoint whose weights to begin from, when there is none yet")
     parser.add_argument("--processes", type=int, default=2, help="one a core")
     parser.add_argument("--train-shards", type=int, default=TRAIN_SHARDS)
     parser.add_argument("--heldout-shards", type=int, default=HELDOUT_SHARDS)
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         from models.train.fit import Plan, fit
 
         plan = Plan() if given.steps is None else replace(Plan(), steps=given.steps)
-        fit(plan, scenes, run, given.processes)
+        fit(plan, scenes, run, given.processes, given.start)
     if given.step in ("all", "export"):
         from models.train.export import export
 

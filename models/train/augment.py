@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from models.train.labels import CANVAS, MIN_HEIGHT_PX, MIN_WIDTH_PX, Bools, Floats, Truth
+from models.train.labels import CANVAS, LEARNED_HEIGHT_PX, LEARNED_WIDTH_PX, Bools, Floats, Truth, too_small
 from models.train.scenes import FRAME, Picture
 
 GREY = 114
@@ -22,9 +22,9 @@ class Strength:
     """How far augmentation goes: range of zoom, share of canvases cut together from several scenes, and the window of
     the canvas (width, height, multiples of 32) that is learned from: half of it has three quarters of the objects."""
 
-    zoom: tuple[float, float] = (0.9, 1.3)
+    zoom: tuple[float, float] = (0.75, 1.3)
     patchwork: float = 0.15
-    window: tuple[int, int] = (224, 128)
+    window: tuple[int, int] = (256, 160)
 
 
 def place(frame: Picture, truth: Truth, rng: np.random.Generator, zoom: tuple[float, float]) -> tuple[Picture, Truth]:
@@ -55,7 +55,7 @@ def cut(truth: Truth, window: tuple[int, int, int, int]) -> Truth:
     sides, before = boxes[:, 2:] - boxes[:, :2], truth.boxes[:, 2:] - truth.boxes[:, :2]
     inside: Bools = sides.min(1) > 0.5
     share = sides.prod(1) / np.maximum(before.prod(1), 1e-6)
-    hard = truth.ignore | (share < MIN_LEFT) | (sides[:, 0] < MIN_WIDTH_PX) | (sides[:, 1] < MIN_HEIGHT_PX)
+    hard = truth.ignore | (share < MIN_LEFT) | too_small(boxes, LEARNED_WIDTH_PX, LEARNED_HEIGHT_PX)
     return Truth(boxes[inside], truth.classes[inside], hard[inside])
 
 

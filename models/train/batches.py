@@ -56,7 +56,7 @@ class Pool:
         """A random frame with its objects, in pixels of the frame."""
         at = min(int(np.searchsorted(self._until, rng.random())), len(self._where) - 1)
         number, index = self._where[at]
-        return np.asarray(self._shards[number].pictures[index]), self._shards[number].truth(index)
+        return np.asarray(self._shards[number].pictures[index]), self._shards[number].lesson(index)
 
 
 def make_batch(pool: Pool, size: int, seed: int, step: int, strength: Strength) -> Batch:

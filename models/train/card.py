@@ -27,8 +27,8 @@ LIMITS = (
     ),
     "Four classes. Vans and lorries are drawn as cars; there are no motorcycles, trams, animals or wheelchairs.",
     (
-        "It finds vehicles far better than people: most people and cyclists under 24 px, at night or partly hidden are"
-        " missed. Counts of people from it are too low, whatever the threshold."
+        "It finds vehicles far better than people: many people and cyclists under 38 px, in groups, at night or partly"
+        " hidden are missed, and two people side by side may become a cyclist. Counts of people from it are too low."
     ),
     "Cameras 4 to 10 m above the ground, pitched 4 to 55 degrees, 42 to 92 degrees wide. Other poses: not measured.",
     "Its scores are learned overlaps, not probabilities: use thresholds of 0.25 to 0.4.",

@@ -43,7 +43,7 @@ class Plan:
     decay: float = 0.02  # AdamW's weight decay, on convolutions alone
     warm_up: int = 300
     falling: float = 0.65  # share of the steps over which the rate falls
-    calm: float = 0.13  # share of the steps, at the end, on whole canvases without patchwork, with little zoom
+    calm: float = 0.05  # share of the steps, at the end, on whole canvases without patchwork, with little zoom
     average_steps: int = 1000  # the average of the weights looks back over about so many steps
     seed: int = 20261123
     evaluate_every: int = 500
@@ -87,6 +87,12 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         return True
+
+    def begin_from(self, file: Path) -> None:
+        """Takes the averaged weights of another run, and nothing else of it."""
+        state: dict[str, Any] = torch.load(file, weights_only=True)
+        for net in (self.net, self.average):
+            net.load_state_dict(state["average"])
 
     def save(self) -> None:
         """Writes the checkpoint, whole or not at all."""
@@ -152,18 +158,20 @@ def answers_of(net: StreetNet) -> Callable[[Canvases], Floats]:
     return answer
 
 
-def fit(plan: Plan, scenes: Path, folder: Path, processes: int = 2) -> None:
-    """Trains to the end of the plan; leaves checkpoint.pt and log.md in `folder`."""
+def fit(plan: Plan, scenes: Path, folder: Path, processes: int = 2, start: Path | None = None) -> None:
+    """Trains to the end of the plan; leaves checkpoint.pt and log.md in `folder`. start: a checkpoint to begin from."""
     folder.mkdir(parents=True, exist_ok=True)
     meeting = folder / f"meeting-{os.getpid()}"
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     try:
-        multiprocessing.start_processes(_fit_one, (processes, meeting, plan, scenes, folder), processes)
+        multiprocessing.start_processes(_fit_one, (processes, meeting, plan, scenes, folder, start), processes)
     finally:
         meeting.unlink(missing_ok=True)
 
 
-def _fit_one(rank: int, processes: int, meeting: Path, plan: Plan, scenes: Path, folder: Path) -> None:
+def _fit_one(
+    rank: int, processes: int, meeting: Path, plan: Plan, scenes: Path, folder: Path, start: Path | None
+) -> None:
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -171,9 +179,11 @@ def _fit_one(rank: int, processes: int, meeting: Path, plan: Plan, scenes: Path,
     trainer = Trainer(plan, folder)
     if trainer.resume():
         log.info("resumed at step %d", trainer.step)
+    elif start is not None:
+        trainer.begin_from(start)
     pool = Pool(scenes / "train")
     log.info("%d scenes to begin with", pool.refresh())
-    strengths = {0: Strength(), round(plan.steps * (1 - plan.calm)): Strength((0.95, 1.15), 0.0, CANVAS)}
+    strengths = {0: Strength(), round(plan.steps * (1 - plan.calm)): Strength((0.9, 1.1), 0.0, CANVAS)}
     begun, sums = time.monotonic(), np.zeros(2)
     steps = range(trainer.step, plan.steps)
     with prepared(pool, plan.batch // processes, plan.seed + rank, steps, strengths) as batches:

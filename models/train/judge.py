@@ -20,6 +20,8 @@ LOWEST_SCORE = 0.02
 MOST_BOXES = 100
 NMS_OVERLAP = 0.5
 PICTURES_AT_ONCE = 20
+CLEAN = "clean light"
+"""Day and dusk without rain or fog; what is on or in the lens is not asked."""
 
 Canvases = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]
 Answer = Callable[[Canvases], Floats]
@@ -86,6 +88,8 @@ def report(found: Sequence[Found], truths: Sequence[Truth], conditions: Sequence
         # "rain" stands for rain at any hour, "day" for a day without rain or fog.
         which = [i for i, name in enumerate(conditions) if condition in (name, name.split()[-1])]
         by_condition[condition] = mean(by_class([found[i] for i in which], [truths[i] for i in which]))
+    which = [i for i, name in enumerate(conditions) if name in ("day", "dusk")]
+    by_condition[CLEAN] = mean(by_class([found[i] for i in which], [truths[i] for i in which]))
     ranges = {f"{low}-{high}" if high < CANVAS[1] else f"{low}+": (float(low), float(high)) for low, high in HEIGHTS}
     class_heights = {name: by_class(found, truths, limits) for name, limits in ranges.items()}
     return Report(

@@ -14,16 +14,16 @@ from typing import Literal, Protocol
 import cv2
 import numpy as np
 
-from models.train.labels import CANVAS, CLASSES, Floats, Ints, Truth, too_hard
+from models.train.labels import CANVAS, CLASSES, MIN_VISIBLE, Floats, Ints, Truth, too_hard
 
 Picture = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 Split = Literal["train", "heldout"]
 
-FRAME = (320, 180)
+FRAME = (512, 288)
 """Width and height that scenes are kept in: a 16:9 camera scaled into the canvas."""
 SCENES_A_SHARD = 240
 FIRST_SEED = {"train": 1_000_000, "heldout": 9_000_000}
-CAMERA_SIZES = ((320, 180), (1280, 720), (320, 180), (640, 360))
+CAMERA_SIZES = ((512, 288), (1280, 720), (512, 288), (1024, 576))
 """What cameras draw in before their picture is scaled down, by seed; the first is drawn twice as large, too."""
 MOMENTS = 4
 """Pictures of one camera: painting its street costs ten times as much as its traffic."""
@@ -103,10 +103,18 @@ class Shard:
     conditions: tuple[str, ...]
 
     def truth(self, index: int) -> Truth:
-        """The objects of one picture, in pixels of FRAME."""
-        rows = slice(int(self.starts[index]), int(self.starts[index + 1]))
+        """The objects of one picture, in pixels of FRAME; those that are too hard are ignored."""
+        rows = self._rows(index)
         boxes = self.boxes[rows]
         return Truth(boxes, self.classes[rows], too_hard(boxes, self.visible[rows]))
+
+    def lesson(self, index: int) -> Truth:
+        """The same to learn from: only hidden ones are ignored, `augment.cut` judges sizes on the canvas."""
+        rows = self._rows(index)
+        return Truth(self.boxes[rows], self.classes[rows], self.visible[rows] < MIN_VISIBLE)
+
+    def _rows(self, index: int) -> slice:
+        return slice(int(self.starts[index]), int(self.starts[index + 1]))
 
 
 def condition(light: LightLike) -> str:

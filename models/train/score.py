@@ -12,7 +12,7 @@ import numpy as np
 from models.train.labels import CLASSES, Bools, Floats, Ints, Truth, overlaps
 
 MIN_OVERLAP = 0.5
-HEIGHTS = ((10, 16), (16, 24), (24, 40), (40, 192))
+HEIGHTS = ((16, 26), (26, 38), (38, 64), (64, 288))
 """Height of an object, pixels of the canvas, from and below."""
 
 

@@ -216,8 +216,10 @@ def test_the_card_is_one_that_a_gateway_accepts(scenes: Path) -> None:
     assert table(report)[2].startswith("| all | ")
 
 
-def test_a_frame_lies_in_the_middle_of_the_canvas() -> None:
+def test_a_frame_lies_in_the_middle_of_the_canvas_and_the_rest_is_grey() -> None:
     canvas = on_canvas(np.zeros((FRAME[1], FRAME[0], 3), np.uint8))
-    assert (canvas[:6] == 114).all()
-    assert (canvas[-6:] == 114).all()
-    assert not canvas[6:-6].any()
+    above = (CANVAS[1] - FRAME[1]) // 2
+    assert canvas.shape == (CANVAS[1], CANVAS[0], 3)
+    assert (canvas[:above] == 114).all()
+    assert not canvas[above : above + FRAME[1]].any()
+    assert (canvas[above + FRAME[1] :] == 114).all()

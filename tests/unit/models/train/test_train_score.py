@@ -96,5 +96,5 @@ def test_precision_and_recall_at_a_threshold() -> None:
 
 
 def test_what_is_too_hard() -> None:
-    boxes = np.array([[0, 0, 9, 9.9], [0, 0, 3.9, 20], [0, 0, 9, 10], [0, 0, 9, 10]], np.float32)
+    boxes = np.array([[0, 0, 9, 15.9], [0, 0, 5.9, 20], [0, 0, 9, 16], [0, 0, 9, 16]], np.float32)
     assert too_hard(boxes, np.array([1, 1, 0.24, 0.25], np.float32)).tolist() == [True, True, True, False]
