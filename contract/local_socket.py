@@ -1,6 +1,6 @@
 """How a command asks the process that runs on the same machine: one JSON line there, one back, over a Unix socket.
 
-Used by `weinao-gateway status` and `weinao-cloud ledger`. The socket's mode is its access control;
+Used by `weinao-gateway status | outbox | confirm` and `weinao-cloud ledger`. The socket's mode is its access control;
 nothing here listens on a network.
 """
 
@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ MAX_ADDRESS_BYTES = 100
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 Answer = dict[str, Any]
-Handler = Callable[[Answer], Answer]
+Handler = Callable[[Answer], Answer | Awaitable[Answer]]
 
 
 class NobodyThere(WeinaoError):
@@ -51,7 +51,7 @@ async def serve(path: Path, handlers: Mapping[str, Handler]) -> AsyncIterator[No
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = await asyncio.wait_for(reader.readline(), timeout=10)
-            writer.write(json.dumps(_answer(line, handlers), default=str).encode() + b"\n")
+            writer.write(json.dumps(await _answer(line, handlers), default=str).encode() + b"\n")
             await asyncio.wait_for(writer.drain(), timeout=30)
         except (TimeoutError, ConnectionError, ValueError):
             log.debug("a local request was cut short")
@@ -70,14 +70,15 @@ async def serve(path: Path, handlers: Mapping[str, Handler]) -> AsyncIterator[No
         path.unlink(missing_ok=True)
 
 
-def _answer(line: bytes, handlers: Mapping[str, Handler]) -> Answer:
+async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> Answer:
     try:
         request = json.loads(line)
         handler = handlers[request.pop("request")]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {"error": f"expected a JSON line with 'request', one of: {', '.join(sorted(handlers))}"}
     try:
-        return handler(request)
+        answer = handler(request)
+        return answer if isinstance(answer, dict) else await answer
     except ValueError as error:
         return {"error": str(error)}
 

@@ -132,7 +132,7 @@ class Session:
         player = _Player(capture) if self._source.kind is SourceKind.FILE else None
         while not self._stop.is_set():
             asked_ns = self._clock()
-            if not capture.grab():
+            if not capture.grab() or (live and self._gave_up(asked_ns)):
                 return self._why_no_frame(asked_ns, live=live)
             if player is not None:
                 self._stop.wait(player.wait_s(capture, self._clock() - began_ns))
@@ -176,6 +176,12 @@ class Session:
             return 0
         milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
         return round(milliseconds * 1e6) if 0 < milliseconds * 1e6 < MAX_NS else 0
+
+    def _gave_up(self, asked_ns: int) -> bool:
+        """Whether this frame came because FFmpeg waits no longer: its parser holds one back until the next begins, and
+        hands it over when the stream ends. It is as old as the silence."""
+        on_network = self._source.kind in {SourceKind.RTSP, SourceKind.HTTP}
+        return on_network and self._clock() - asked_ns >= self._order.read_timeout_s * SECOND
 
     def _why_no_frame(self, asked_ns: int, *, live: bool) -> End:
         shown, limit_s = self._source.shown, self._order.read_timeout_s

@@ -1,4 +1,4 @@
-"""The command line of the gateway: `weinao-gateway check | probe | run | status | outbox | profiles | models | aim`."""
+"""The command line: `weinao-gateway check | probe | run | status | outbox | profiles | models | aim | confirm`."""
 
 import argparse
 import asyncio
@@ -65,17 +65,24 @@ def _do(options: argparse.Namespace, registry: DriverRegistry, run: Run) -> int:
 
     if options.command == "profiles":
         return commands.profiles(registry, as_json=options.json)
-    if options.command == "models":
-        from edge import commands_camera
-
-        return commands_camera.models(options.config, registry, as_json=options.json)
-    path: Path = options.config
     if options.command == "aim":
         return _aim(options, registry)
+    if options.command in {"models", "confirm"}:
+        return _about_cameras(options, registry)
+    path: Path = options.config
     if options.command == "probe":
         return asyncio.run(commands.probe(path, registry, as_json=options.json))
     command = {"check": commands.check, "status": commands.status, "outbox": commands.outbox}[options.command]
     return command(path, registry, as_json=options.json)
+
+
+def _about_cameras(options: argparse.Namespace, registry: DriverRegistry) -> int:
+    from edge import commands_camera
+
+    if options.command == "models":
+        return commands_camera.models(options.config, registry, as_json=options.json)
+    name, anyway = options.camera, options.anyway
+    return commands_camera.confirm(options.config, name, registry, anyway=anyway, as_json=options.json)
 
 
 def _aim(options: argparse.Namespace, registry: DriverRegistry) -> int:
@@ -101,7 +108,17 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="the gateway's YAML file")
     models.add_argument("--json", action="store_true", help="print JSON")
     _add_aim(commands_)
+    _add_confirm(commands_)
     return parser
+
+
+def _add_confirm(commands_: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "what a camera of the running gateway shows now is right: lines and zones lie where they belong"
+    confirm = commands_.add_parser("confirm", help=text, description=text)
+    confirm.add_argument("config", type=Path, metavar="CONFIG", help="the gateway's YAML file")
+    confirm.add_argument("camera", metavar="CAMERA", help="its name in the configuration")
+    confirm.add_argument("--anyway", action="store_true", help="also when the view seems covered: you have looked")
+    confirm.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_aim(commands_: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

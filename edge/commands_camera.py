@@ -1,4 +1,7 @@
-"""What a technician types about cameras beside `probe`: which vision models there are. Needs no onnxruntime."""
+"""What a technician types about cameras beside `probe` and `aim`: which models there are, and that a view is right.
+
+Needs no onnxruntime and no OpenCV.
+"""
 
 import json
 import sys
@@ -8,8 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from contract import local_socket
 from drivers.base import DriverRegistry
 from edge import config as configs
+from edge.commands_aim import camera_of
 from models.cards import Listed, list_models
 
 PIPE_COLUMNS = 200
@@ -25,6 +30,36 @@ def models(path: Path | None, registry: DriverRegistry, *, as_json: bool) -> int
     else:
         _print(found, vision.folder)
     return 1 if any(listed.problems for listed in found) else 0
+
+
+def confirm(path: Path, name: str, registry: DriverRegistry, *, anyway: bool, as_json: bool) -> int:
+    """Make what a camera of the running gateway shows now its calibrated view; exit 1 with the reason when it is not.
+
+    Raises ConfigError when the configuration has no such camera.
+    """
+    config = configs.load(path, registry)
+    camera = camera_of(config, name).devices[0]
+    try:
+        answer = local_socket.ask(
+            config.status_socket, "confirm", camera=camera.name, calibration=camera.calibration, anyway=anyway
+        )
+    except local_socket.NobodyThere as error:
+        problem = f"the gateway is not running: {error}. Start it: weinao-gateway run {path}"
+    except ValueError as error:
+        problem = str(error)
+    else:
+        problem = ""
+    if as_json:
+        told = {"problem": problem} if problem else {"learn_s": answer["learn_s"]}
+        print(json.dumps({"confirmed": not problem, "camera": camera.name, **told}, ensure_ascii=False))
+    elif problem:
+        print(f"{camera.name}: NOT confirmed: {problem}")
+    else:
+        print(f"{camera.name}: confirmed. What it shows now is the view that its lines belong to;")
+        print(
+            f"it is learned for {answer['learn_s']:.0f} s: leave the camera alone. Then: weinao-gateway status {path}"
+        )
+    return 1 if problem else 0
 
 
 def _told(listed: Listed) -> dict[str, Any]:

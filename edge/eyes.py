@@ -6,6 +6,7 @@ So the vision of the gateway is loaded only when a bus of the configuration is a
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from contract.local_socket import Answer
 from drivers.base import DriverRegistry
 from edge.bus_task import BusRun
 from edge.config import GatewayConfig
@@ -65,3 +66,17 @@ class Eyes:
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """How each camera is, by name, as plain JSON values."""
         return {} if self._host is None else self._host.snapshot()
+
+    async def confirm(self, request: Answer) -> Answer:
+        """Have what a camera shows now taken for its calibrated view; answers when that is done.
+
+        camera: its name. calibration: of the lines that the asker knows. anyway: see edge.vision.wire.Confirm. Raises
+        ValueError that says why not, and what to do.
+        """
+        camera, calibration = request.get("camera"), request.get("calibration")
+        if not isinstance(camera, str) or not isinstance(calibration, str):
+            raise ValueError("expected 'camera' and 'calibration', both texts")  # noqa: TRY004 - told to the asker
+        if self._host is None:
+            raise ValueError("the gateway that runs has no camera: was the configuration changed? Then restart it")
+        learn_s: float = await self._host.confirm(camera, calibration, anyway=request.get("anyway") is True)
+        return {"camera": camera, "learn_s": learn_s}

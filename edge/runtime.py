@@ -16,6 +16,7 @@ from contract.errors import Fatal
 from edge.clock import Clock, TrustedClock
 from edge.config import GatewayConfig, GatewayFile
 from edge.dating import Datings
+from edge.eyes import Eyes
 from edge.outbox import Outbox
 from edge.packer import Packer
 from edge.status import Status
@@ -46,6 +47,7 @@ class Parts:
     outbox: Outbox
     uplink: Uplink
     status: Status
+    eyes: Eyes
     taps: "Taps | None"
 
 
@@ -63,7 +65,9 @@ async def run(parts: Parts, stopping: asyncio.Event) -> None:
 async def _run(parts: Parts, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(parts.outbox.close)
-        await stack.enter_async_context(local_socket.serve(parts.config.status_socket, _handlers(parts.status)))
+        await stack.enter_async_context(
+            local_socket.serve(parts.config.status_socket, _handlers(parts.status, parts.eyes))
+        )
         if parts.taps is not None:
             parts.status.metrics = await stack.enter_async_context(_metrics(parts, parts.taps).serve())
         parts.clock.check()
@@ -94,8 +98,8 @@ def _metrics(parts: Parts, taps: "Taps") -> "GatewayMetrics":
     )
 
 
-def _handlers(status: Status) -> Mapping[str, local_socket.Handler]:
-    return {"status": status.status, "outbox": status.outbox}
+def _handlers(status: Status, eyes: Eyes) -> Mapping[str, local_socket.Handler]:
+    return {"status": status.status, "outbox": status.outbox, "confirm": eyes.confirm}
 
 
 async def _sample(parts: Parts, stopping: asyncio.Event, sending: asyncio.Task[None]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from drivers.base_camera import CameraBusSpec, CaptureState, CaptureStatus, Look, Picture
+from drivers.base_camera import CameraBusSpec, CaptureState, CaptureStatus, Grey, Look, Picture
 from models.boxes import Detections
 
 SECOND = 1_000_000_000
@@ -39,16 +39,21 @@ class ShownCapture:
         self.closed = False
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
         self._look: Look | None = None
+        self.draw: Callable[[], Grey] = self.noise
         self._chance = np.random.default_rng(1)
 
+    def noise(self) -> Grey:
+        """A thumbnail in which something always moves."""
+        return self._chance.integers(0, 255, (180, 320), dtype=np.uint8)
+
     def show(self, time_ns: int) -> None:
-        """A new picture of noise, in which something always moves."""
+        """A new picture as `draw` draws it."""
         waiting = self._look is not None
         captured = self.now.captured + 1
         self.now = replace(
             self.now, captured=captured, last_frame_ns=time_ns, dropped=self.now.dropped + waiting, skipped=0
         )
-        thumbnail = self._chance.integers(0, 255, (180, 320), dtype=np.uint8)
+        thumbnail = self.draw()
         canvas = np.zeros((CANVAS[1], CANVAS[0], 3), np.uint8)
         scale = CANVAS[0] / self.size[0]
         self._look = Look(canvas, thumbnail, time_ns, 0, captured, 0, scale, (0, 0), self.size)

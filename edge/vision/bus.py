@@ -24,7 +24,19 @@ from contract.readings import Kind, Reason, Value, gap
 from drivers.base import Block, BusSpec, Scan, StreamSpec
 from drivers.base_camera import CameraBusSpec
 from edge.config import GatewayConfig
-from edge.vision.wire import LINE_BYTES, CameraOrder, Closed, Learned, Order, Refused, Seen, decode, encode_order
+from edge.vision.confirming import ANSWER_S, Confirmations
+from edge.vision.wire import (
+    LINE_BYTES,
+    CameraOrder,
+    Closed,
+    Confirmed,
+    Learned,
+    Order,
+    Refused,
+    Seen,
+    decode,
+    encode_order,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +57,8 @@ class VisionHost:
     """The vision worker of a gateway. models: folder of models. provider: of onnxruntime.
 
     offset_ns: UTC minus CLOCK_BOOTTIME, None while not known; intervals are aligned to it as it is when the worker
-    starts. load_view, save_view: what was learned of a camera's view, by the camera's name.
+    starts. load_view, save_view: what was learned of a camera's view, by the camera's name; nothing while it is learned
+    anew. save_view may raise OSError.
     """
 
     def __init__(
@@ -59,6 +72,7 @@ class VisionHost:
         save_view: Callable[[str, bytes], None],
         command: Sequence[str] = COMMAND,
         silent_s: float = SILENT_S,
+        answer_s: float = ANSWER_S,
         now_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     ) -> None:
         self.seen: dict[str, Seen] = {}
@@ -78,6 +92,7 @@ class VisionHost:
         self._hearing: asyncio.Task[None] | None = None
         self._queues: list[_Queue] = []
         self._trouble = ""
+        self._confirmations = Confirmations(answer_s)
 
     def bus(self, spec: BusSpec, scans: Sequence[Scan]) -> "VisionBus":
         """The bus of one of the cameras."""
@@ -120,6 +135,33 @@ class VisionHost:
             raise found
         return found
 
+    async def confirm(self, name: str, calibration: str, *, anyway: bool = False) -> float:
+        """Have a camera's present view taken for the calibrated one, also after a restart; for how many seconds it is
+        learned anew. Raises ValueError that says why not, and what to do."""
+        stdin = self._watching(name, calibration)
+        camera = next(number for number, spec in enumerate(self._specs) if spec.devices[0].name == name)
+        found = await self._confirmations.ask(camera, stdin.write, anyway=anyway)
+        if found.problem:
+            raise ValueError(found.problem)
+        return found.learn_s
+
+    def _watching(self, name: str, calibration: str) -> asyncio.StreamWriter:
+        """Where the worker that watches a camera with this calibration hears. Raises ValueError when none does."""
+        cameras = {spec.devices[0].name: spec.devices[0] for spec in self._specs}
+        if name not in cameras:
+            raise ValueError(
+                f"the gateway that runs has no camera {name!r}, but: {', '.join(cameras)}. "
+                "Was the configuration changed? Then restart it"
+            )
+        if cameras[name].calibration != calibration:
+            raise ValueError(
+                "the gateway still runs with other lines, zones, masks or ground than the configuration: restart it; "
+                "it then takes what it sees for right"
+            )
+        if self._process is None or self._process.stdin is None or name not in self.seen:
+            raise ValueError(f"nobody watches it: {self._trouble or 'the vision worker has not spoken yet'}")
+        return self._process.stdin
+
     async def _start(self) -> None:
         try:
             process = await asyncio.create_subprocess_exec(
@@ -144,7 +186,7 @@ class VisionHost:
         for spec in self._specs:
             interval_ns = round(spec.devices[0].interval_s * 1e9)
             data = self._load_view(spec.devices[0].name)
-            view = None if data is None else _view_of(data, spec.devices[0].calibration)
+            view = _view_of(data, spec.devices[0].calibration) if data else None
             cameras.append(CameraOrder(_plain(spec), -offset_ns % interval_ns, view))
         return Order(cameras, str(self._models), self._provider)
 
@@ -172,6 +214,7 @@ class VisionHost:
         self.seen.clear()
         for queue in queues:
             _put(queue, self._gone(self._trouble))
+        self._confirmations.abandon(self._trouble)
 
     def _take(self, line: bytes, queues: Sequence[_Queue]) -> str:
         """What the worker says; a sentence when it cannot begin. Raises ValueError for nonsense."""
@@ -184,9 +227,28 @@ class VisionHost:
         if isinstance(said, Closed):
             _put(queues[said.camera], said)
         elif isinstance(said, Learned):
-            self._save_view(name, msgspec.json.encode(said))
+            self._keep(name, msgspec.json.encode(said))
+        elif isinstance(said, Confirmed):
+            self._confirmed(name, said)
         else:
             self.seen[name] = said
+        return ""
+
+    def _confirmed(self, name: str, said: Confirmed) -> None:
+        """What was learned before is forgotten: a worker that starts before the new view is known learns it, too."""
+        if not said.problem:
+            log.info("the view of %s was confirmed by a person; it is learned anew", name)
+            if trouble := self._keep(name, b""):
+                said = msgspec.structs.replace(said, problem=f"confirmed until a restart only: {trouble}")
+        self._confirmations.answered(said)
+
+    def _keep(self, name: str, data: bytes) -> str:
+        """Save a view; what is wrong when that fails."""
+        try:
+            self._save_view(name, data)
+        except OSError as error:
+            log.warning("what was learned of the view of %s cannot be kept on disk: %s", name, error)
+            return f"it cannot be kept on disk ({error.strerror or error})"
         return ""
 
     async def _end(self) -> None:
@@ -249,19 +311,13 @@ def host_of(
     cameras = [bus for bus in config.buses if isinstance(bus, CameraBusSpec)]
     section = config.file.vision
 
-    def save(name: str, data: bytes) -> None:
-        try:
-            save_note(_note_of(name), data)
-        except OSError as error:
-            log.warning("what was learned of the view of %s cannot be kept on disk: %s", name, error)
-
     return VisionHost(
         cameras,
         section.folder,
         section.provider,
         offset_ns=offset_ns,
         load_view=lambda name: load_note(_note_of(name)),
-        save_view=save,
+        save_view=lambda name, data: save_note(_note_of(name), data),
     )
 
 

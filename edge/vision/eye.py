@@ -12,17 +12,17 @@ import numpy as np
 
 from contract.readings import Reason
 from drivers.base_camera import CameraBusSpec, Capture, CaptureState, CaptureStatus, Look, Picture, StreamClock
-from edge.vision.health import View
+from edge.vision.health import BLIND, LEARN_S, CameraState, View
 from edge.vision.reasons import NOT_SEEN
 from edge.vision.watcher import Watcher
-from edge.vision.wire import SENTENCE_CHARS, WORD_CHARS, Closed, Learned, Said, Seen
+from edge.vision.wire import SENTENCE_CHARS, WORD_CHARS, Closed, Confirmed, Learned, Said, Seen
 from models.boxes import Detections
 
 SECOND = 1_000_000_000
 # Looks captured before the end of an interval get so long to be looked at; then the interval is closed without them.
 GRACE_NS = 200_000_000
 TELL_NS = SECOND
-LEARN_NS = 600 * SECOND
+TELL_VIEW_NS = 600 * SECOND
 _REASONS = {CaptureState.STALLED: int(Reason.TIMEOUT), CaptureState.AWAY: int(Reason.DISCONNECTED)}
 
 
@@ -146,8 +146,29 @@ class Eye:
             self._tell(now_ns, status, state)
         while now_ns >= self._to_ns + GRACE_NS:
             self._close()
-        if now_ns >= self._learned_ns + LEARN_NS or not self._view_told:
+        if now_ns >= self._learned_ns + TELL_VIEW_NS or not self._view_told:
             self._tell_view(now_ns)
+
+    def confirm(self, turn: int, *, anyway: bool = False) -> None:
+        """A person finds lines, zones and ground where they belong in what the camera shows now.
+
+        It is learned anew and answered so, unless nothing can be seen; anyway: a view that seems covered counts.
+        """
+        problem = self._unseeing(anyway=anyway)
+        if not problem:
+            self._watcher.confirm()
+            self._view_told = False
+        self._say(Confirmed(self._number, turn, problem[:SENTENCE_CHARS], LEARN_S))
+
+    def _unseeing(self, *, anyway: bool) -> str:
+        status, seen = self.capture.status(), self._watcher.health.verdict.state
+        if status.state is not CaptureState.LIVE:
+            return f"it shows nothing just now ({status.error or status.state.value}): confirm when pictures come"
+        if seen is CameraState.COVERED:
+            return "" if anyway else "it seems covered: clear the view; is the street to be seen, then confirm --anyway"
+        if seen in BLIND:
+            return f"its picture is {seen.value} just now: confirm when the street is to be seen"
+        return ""
 
     def _tell(self, now_ns: int, status: CaptureStatus, state: str) -> None:
         elapsed_s = max(now_ns - self._told_ns, 1) / SECOND

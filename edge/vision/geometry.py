@@ -122,5 +122,5 @@ def median_slope(times: Floats, values: Floats) -> float:
 
 
 def scaled(points: Sequence[tuple[float, float]], aspect: float) -> Floats:
-    """Fractions of the picture in picture heights."""
-    return np.array(points, dtype=np.float64) * (aspect, 1.0)
+    """Fractions of the picture in picture heights, (n, 2)."""
+    return np.array(points, dtype=np.float64).reshape(-1, 2) * (aspect, 1.0)

@@ -45,8 +45,8 @@ class Lines:
 
     def __init__(self, lines: Sequence[Line], aspect: float) -> None:
         self._count = len(lines)
-        self._from = scaled([line.a for line in lines], aspect).reshape(-1, 2)
-        along = scaled([line.b for line in lines], aspect).reshape(-1, 2) - self._from
+        self._from = scaled([line.a for line in lines], aspect)
+        along = scaled([line.b for line in lines], aspect) - self._from
         lengths = np.hypot(along[:, 0], along[:, 1])
         if not (lengths > 0).all():
             raise ValueError(f"line {lines[int(lengths.argmin())].name!r}: its two ends are one point")

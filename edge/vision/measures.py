@@ -3,8 +3,10 @@
 How much was seen decides first: below GAP_BELOW the value is a gap, for the reason that most of the unseen time had;
 below GOOD_FROM it is UNCERTAIN (partial window). A count is never scaled up; a flow is over the time that was seen. A
 moved camera or a poor picture make everything that depends on the view UNCERTAIN. A count from 1 to hide_below - 1 is
-withheld and says so; a 0 is published, for it is about nobody. A mean of nobody is a gap that says so. What a stream
-says about the camera itself (coverage, frames, state, model, calibration) is always good.
+withheld and says so; a 0 is published, for it is about nobody. What is made of a withheld count (flow, speed, dwell) is
+withheld with it, also where only the count's own stream asks for that: a mean speed of two is about two. A mean of
+nobody is a gap that says so. What a stream says about the camera itself (coverage, frames, state, model, calibration)
+is always good.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,10 +37,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A value before anything is known against it; None for a mean of nobody. about: how many things it is about."""
+    """A value before anything is known against it; None for a mean of nobody. about: how many things it is about.
+
+    among: the count that it was made of, which may be larger: not of everybody the speed is known.
+    """
 
     value: Value | None
     about: int
+    among: int = 0
 
 
 class Reckoner:
@@ -47,6 +53,9 @@ class Reckoner:
     def __init__(self, spec: CameraDeviceSpec, classes: Sequence[str], *, model: str, calibration: str) -> None:
         self._names = {Measure.MODEL: model, Measure.CALIBRATION: calibration}
         self._streams = [_Stream(stream, spec, classes) for stream in spec.streams]
+        for stream in self._streams:
+            if stream.spec.measure in _MADE_OF_COUNTS:
+                stream.hide_below = max(other.hide_below for other in self._streams if other.place == stream.place)
 
     def keys(self) -> list[TallyKey]:
         """The tallies that a book must keep for these streams."""
@@ -66,7 +75,7 @@ class Reckoner:
         gap = GOOD
         if coverage < GAP_BELOW:
             gap = book.why_unseen()
-        elif 0 < found.about < stream.hide_below:
+        elif 0 < found.about < stream.hide_below or 0 < found.among < stream.hide_below:
             gap = TOO_FEW
         elif found.value is None:
             gap = NOBODY
@@ -102,6 +111,7 @@ class _Stream:
         self.kind = _position(where, "object_class", spec.object_class, list(classes))
         directions = camera.lines[self.line].directions if self.line is not None else ()
         self.direction = _position(where, "direction", spec.direction, list(directions))
+        self.place = (self.line, self.direction, self.zone)
         self.key: TallyKey | None = None
         if spec.measure in _ZONE_MEASURES:
             if self.zone is None:
@@ -121,6 +131,7 @@ class _Stream:
         return self.kind is None or track.kind == self.kind
 
 
+_MADE_OF_COUNTS = frozenset({Measure.FLOW, Measure.SPEED, Measure.DWELL})
 _ZONE_MEASURES = frozenset({Measure.OCCUPANCY, Measure.OCCUPANCY_MAX, Measure.QUEUE, Measure.QUEUE_MAX})
 
 
@@ -143,16 +154,18 @@ def _flow(stream: _Stream, book: Book) -> Found:
 
 
 def _speed(stream: _Stream, book: Book) -> Found:
-    return _mean([one.kmh for one in book.crossings if one.kmh is not None and stream.counts(one)])
+    crossed = [one for one in book.crossings if stream.counts(one)]
+    return _mean([one.kmh for one in crossed if one.kmh is not None], len(crossed))
 
 
 def _dwell(stream: _Stream, book: Book) -> Found:
     here = [dwell for dwell in book.dwells if stream.zone is None or dwell.zone == stream.zone]
-    return _mean([dwell.seconds for dwell in here if stream.is_kind(dwell.track)])
+    counted = book.tallies.get((stream.zone or 0, stream.kind, False))
+    return _mean([dwell.seconds for dwell in here if stream.is_kind(dwell.track)], len(counted.who) if counted else 0)
 
 
-def _mean(values: Sequence[float]) -> Found:
-    return Found(sum(values) / len(values) if values else None, len(values))
+def _mean(values: Sequence[float], among: int) -> Found:
+    return Found(sum(values) / len(values) if values else None, len(values), among)
 
 
 def _zone_mean(stream: _Stream, book: Book) -> Found:

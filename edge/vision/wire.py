@@ -1,8 +1,9 @@
 """Why: pixels live in the vision worker and its captures; this is everything that may leave them for the gateway.
 
-The worker is a process of its own. The gateway gives it one order at the start; what comes back are lines of JSON of
-the types below: numbers, and words of bounded length. There is no field that could hold a picture, and the gateway
-reads no line longer than `LINE_BYTES`. tests/unit/edge/vision/test_wire.py walks the types and proves it.
+The worker is a process of its own. The gateway gives it one order at the start, and now and then says that a person has
+confirmed a view; what comes back are lines of JSON of the types below: numbers, and words of bounded length. There is
+no field that could hold a picture, and the gateway reads no line longer than `LINE_BYTES`.
+tests/unit/edge/vision/test_wire.py walks the types and proves it.
 """
 
 from typing import Annotated, Any
@@ -35,6 +36,15 @@ class Order(msgspec.Struct, frozen=True):
     cameras: list[CameraOrder]
     models: str
     provider: str
+
+
+class Confirm(msgspec.Struct, frozen=True):
+    """A person has looked at what a camera shows: lines, zones and ground lie where they belong. turn: comes back with
+    the answer. anyway: also when the view seems covered, which only a person can tell from another view."""
+
+    camera: int
+    turn: int
+    anyway: bool = False
 
 
 class Closed(msgspec.Struct, frozen=True, tag="closed"):
@@ -75,16 +85,27 @@ class Learned(msgspec.Struct, frozen=True, tag="learned"):
     still_s: float
 
 
+class Confirmed(msgspec.Struct, frozen=True, tag="confirmed"):
+    """The answer to Confirm. problem: why the view was not taken, empty when it was; it is then learned anew for
+    `learn_s`, and every `Learned` after this line is of the new view."""
+
+    camera: int
+    turn: int
+    problem: Sentence
+    learn_s: float
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
     """The worker cannot begin: one sentence a problem."""
 
     problems: Annotated[list[Sentence], msgspec.Meta(max_length=16)]
 
 
-Said = Closed | Seen | Learned | Refused
+Said = Closed | Seen | Learned | Confirmed | Refused
 
 encode_order = msgspec.json.Encoder().encode
 decode_order = msgspec.json.Decoder(Order).decode
+decode_confirm = msgspec.json.Decoder(Confirm).decode
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Said)
 

@@ -1,8 +1,9 @@
 """Why: one process looks for all cameras of a gateway, so that they share a processor fairly and no sensor waits.
 
-It reads one order from its standard input, then serves the eyes until that input ends. Of the cameras that have a
-picture nobody looked at, the one that was served longest ago is next, so that under overload the looks a second fall
-evenly. Whatever it cannot cure (a model that fails) ends it; the gateway starts another.
+It reads one order from its standard input, then serves the eyes until that input ends; confirmations of views may come
+meanwhile. Of the cameras that have a picture nobody looked at, the one that was served longest ago is next, so that
+under overload the looks a second fall evenly. Whatever it cannot cure (a model that fails) ends it; the gateway starts
+another.
 """
 
 import ctypes
@@ -25,7 +26,8 @@ from drivers.base import DriverRegistry
 from drivers.base_camera import CameraBusSpec, Capture
 from edge.vision.eye import Eye, Finder
 from edge.vision.health import View
-from edge.vision.wire import SENTENCE_CHARS, CameraOrder, Order, Refused, Said, decode_order, encode
+from edge.vision.orders import Orders
+from edge.vision.wire import SENTENCE_CHARS, CameraOrder, Confirm, Order, Refused, Said, encode
 from models import registry as models
 from models.sessions import Provider
 
@@ -47,15 +49,15 @@ def main(registry: DriverRegistry, source: BinaryIO, sink: BinaryIO) -> int:
         sink.write(encode(said))
         sink.flush()
 
+    orders = Orders(source.fileno())
     try:
-        order = decode_order(source.readline())
-        worker = Worker(order, registry, say)
+        worker = Worker(orders.first(), registry, say)
     except (ConfigError, msgspec.MsgspecError, ValidationError, ValueError) as error:
         problems = error.problems if isinstance(error, ConfigError) else [str(error)]
         say(Refused([problem[:SENTENCE_CHARS] for problem in problems[:16]]))
         return 2
     try:
-        worker.run(source.fileno())
+        worker.run(orders)
     except (Fatal, BrokenPipeError) as error:
         log.error("the vision worker ends: %s", error)  # noqa: TRY400 - no defect of ours
         return 1
@@ -112,10 +114,10 @@ class Worker:
             capture.close()
             raise
 
-    def run(self, until_fd: int) -> None:
-        """Serve until `until_fd` is readable, which is when the gateway has closed it or is gone."""
+    def run(self, orders: Orders) -> None:
+        """Serve until `orders` end, which is when the gateway has closed them or is gone. Raises Fatal for nonsense."""
         poller = select.poll()
-        poller.register(until_fd, select.POLLIN | select.POLLHUP)
+        poller.register(orders.fileno(), select.POLLIN | select.POLLHUP)
         for eye in self._eyes:
             poller.register(eye.capture.fileno(), select.POLLIN)
         while True:
@@ -123,9 +125,22 @@ class Worker:
             next_ns = min((eye.next_ns for eye in self._eyes), default=now_ns + 10**9)
             wait_s = min(max(0.0, (next_ns - now_ns) / 1e9), self._wait_most_s)
             ready = {fd for fd, _ in poller.poll(wait_s * 1000)}
-            if until_fd in ready:
+            if not self._obey(orders, readable=orders.fileno() in ready):
                 return
             self._serve([eye for eye in self._eyes if eye.capture.fileno() in ready])
+
+    def _obey(self, orders: Orders, *, readable: bool) -> bool:
+        """Do what the gateway says; False when it says no more."""
+        try:
+            more = orders.read() if readable else True
+            said: list[Confirm] = orders.waiting()
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise Fatal(f"the gateway says what is no order: {error}") from None
+        for confirm in said:
+            if not 0 <= confirm.camera < len(self._eyes):
+                raise Fatal(f"the gateway speaks of a camera {confirm.camera}")
+            self._eyes[confirm.camera].confirm(confirm.turn, anyway=confirm.anyway)
+        return more
 
     def _serve(self, waiting: Sequence[Eye]) -> None:
         """One look for the camera that waited longest, then whatever time it is for the others."""

@@ -270,6 +270,20 @@ def test_closing_while_connecting_leaves_nothing() -> None:
     assert capture_pids() == pids
 
 
+def test_the_frame_that_ffmpeg_held_back_does_not_prolong_a_silence() -> None:
+    """Its parser keeps one until the next begins, and hands it over when it gives up: it is as old as the silence."""
+    with RtspServer(fps=10) as server:
+        for _ in range(3):
+            with capturing(spec_of(server.url, bus={"read_timeout_s": 2}), pace=QUICK) as capture:
+                until(capture, is_state(CaptureState.LIVE))
+                next_look(capture)
+                server.stall()
+                began_s = time.monotonic()
+                until(capture, is_state(CaptureState.STALLED))
+                assert time.monotonic() - began_s < 3.5
+            server.go_on()
+
+
 def test_mjpeg_has_no_clock_of_its_own_and_stalls_are_seen() -> None:
     bus = {"read_timeout_s": 0.5}
     with MjpegServer(size=(320, 240)) as server, capturing(spec_of(server.url, bus=bus), pace=QUICK) as capture:

@@ -13,6 +13,21 @@ def _refuse(_: dict[str, object]) -> dict[str, object]:
     raise ValueError("no stream of that name")
 
 
+async def _slowly(request: dict[str, object]) -> dict[str, object]:
+    await asyncio.sleep(0)
+    if "name" not in request:
+        raise ValueError("whose?")
+    return {"of": request["name"]}
+
+
+async def test_an_answer_may_take_its_time_and_be_no(tmp_path: Path) -> None:
+    path = tmp_path / "status.sock"
+    async with serve(path, {"slow": _slowly}):
+        assert await asyncio.to_thread(ask, path, "slow", name="a") == {"of": "a"}
+        with pytest.raises(ValueError, match="whose"):
+            await asyncio.to_thread(ask, path, "slow")
+
+
 async def test_answers_and_keeps_others_out(tmp_path: Path) -> None:
     path = tmp_path / "status.sock"
     async with serve(path, {"echo": lambda request: {"got": request}, "refuse": _refuse}):

@@ -1,5 +1,6 @@
 """One camera's schedule: intervals end at their times whatever the camera does, and what nobody saw is said."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from eye_kit import LIVE, SECOND, Now, SetFinder, ShownCapture, spec_of
 
 from contract.readings import Reason
-from drivers.base_camera import CaptureState
+from drivers.base_camera import CaptureState, Grey
 from edge.vision.eye import GRACE_NS, Eye, in_picture
+from edge.vision.health import LEARN_S
 from edge.vision.scene import PROFILE_LENGTH
-from edge.vision.wire import Closed, Learned, Said, Seen
+from edge.vision.wire import Closed, Confirmed, Learned, Said, Seen
 
 GAP = 0xC0
 
@@ -143,6 +145,97 @@ def test_what_is_learned_of_the_view_is_told_once_and_then_seldom() -> None:
     assert len(told) == 1
     assert len(told[0].anchor) == len(told[0].slow) == PROFILE_LENGTH
     assert told[0].calibration == desk.spec.devices[0].calibration
+
+
+def street(shift: int = 0) -> Callable[[], Grey]:
+    """Edges that stay where they are, `shift` points to the right, and a grain of noise."""
+    chance = np.random.default_rng(3)
+    walls = np.full((180, 460), 90)
+    for _ in range(60):
+        x, y, width, height = chance.integers((0, 0, 4, 4), (440, 170, 60, 60)).tolist()
+        walls[y : y + height, x : x + width] = chance.integers(30, 200)
+    seen = walls[:, 70 - shift : 390 - shift]
+
+    def draw() -> Grey:
+        return (seen + chance.integers(0, 4, seen.shape)).astype(np.uint8)
+
+    return draw
+
+
+def black() -> Grey:
+    """The lens cap: the noise of a sensor alone."""
+    return np.random.default_rng().integers(0, 2, (180, 320), dtype=np.uint8)
+
+
+def stuck() -> Callable[[], Grey]:
+    """One picture again and again."""
+    picture = street()()
+    return lambda: picture
+
+
+def plain() -> Grey:
+    """A sheet of paper before the lens: a soft slope of grey."""
+    chance = np.random.default_rng()
+    return (np.linspace(60, 120, 320)[None, :] + chance.integers(0, 3, (180, 320))).astype(np.uint8)
+
+
+def confirmed(desk: Desk, *, anyway: bool = False) -> str:
+    """Why it was not; nothing when it was."""
+    desk.eye.confirm(9, anyway=anyway)
+    answer = desk.said[-1]
+    assert isinstance(answer, Confirmed)
+    assert (answer.camera, answer.turn, answer.learn_s) == (4, 9, LEARN_S)
+    return answer.problem
+
+
+def looking(draw: Callable[[], Grey]) -> Desk:
+    """It has learned a street, and now shows something else."""
+    desk = Desk()
+    desk.capture.draw = street()
+    desk.run(40)
+    desk.capture.draw = draw
+    desk.run(26)
+    desk.eye.tick(desk.now())
+    return desk
+
+
+def told_state(desk: Desk) -> str:
+    return next(said.state for said in reversed(desk.said) if isinstance(said, Seen))
+
+
+def test_a_view_that_a_person_confirms_is_good_from_the_next_interval_on_and_is_told_once_it_is_learned() -> None:
+    desk = looking(street(shift=30))
+    assert told_state(desk) == "moved"
+    assert desk.values(desk.closed()[-1], "crossings.middle.left")[1] == 1 << 6 | Reason.CAMERA_MOVED
+    desk.said.clear()
+    assert confirmed(desk) == ""
+    desk.run(2)
+    assert told_state(desk) == "ok"
+    desk.run(4)
+    assert desk.values(desk.closed()[-1], "crossings.middle.left") == (0, 0)
+    assert not [said for said in desk.said if isinstance(said, Learned)], "the old view must not come again"
+    desk.run(90)
+    assert {said.state for said in desk.said[6:] if isinstance(said, Seen)} == {"ok"}
+    told = [said for said in desk.said if isinstance(said, Learned)]
+    assert len(told) == 1
+
+
+def test_what_cannot_be_seen_cannot_be_confirmed() -> None:
+    desk = Desk()
+    desk.capture.now = replace(LIVE, state=CaptureState.AWAY, error="192.0.2.1 refuses the connection")
+    assert confirmed(desk).startswith("it shows nothing just now (192.0.2.1 refuses the connection)")
+    for word, draw in (("black", black), ("frozen", stuck())):
+        assert f"its picture is {word} just now" in confirmed(looking(draw), anyway=True)
+
+
+def test_only_a_person_can_tell_another_view_from_a_covered_one() -> None:
+    desk = looking(plain)
+    assert told_state(desk) == "covered"
+    assert "it seems covered" in confirmed(desk)
+    assert confirmed(desk, anyway=True) == ""
+    desk.run(60)
+    assert told_state(desk) == "ok"
+    assert desk.values(desk.closed()[-1], "coverage") == (1.0, 0)
 
 
 def test_boxes_of_the_canvas_become_fractions_of_the_picture() -> None:

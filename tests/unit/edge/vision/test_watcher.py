@@ -139,6 +139,31 @@ def test_few_are_hidden_and_none_are_not() -> None:
     assert _minute(_counter(hide_below=7), cars=False)["crossings"].value == 0
 
 
+def test_what_is_made_of_a_hidden_count_is_hidden_with_it() -> None:
+    """Only the count's own stream asks for it; a flow of six an hour, or the mean speed of two, would tell it."""
+
+    def streams(least: int) -> list[dict[str, Any]]:
+        return [
+            {**one, **({"hide_below": least} if one["name"] in {"crossings", "occupancy"} else {})} for one in STREAMS
+        ]
+
+    few = _minute(_counter(streams=streams(7)))
+    for name in ("crossings", "flow", "speed", "occupancy", "dwell"):
+        assert (few[name].value, _reason(few[name])) == (None, TOO_FEW), name
+    many = _minute(_counter(streams=streams(6)))
+    assert many["flow"].value == pytest.approx(360, rel=0.02)
+    assert many["speed"].value is not None
+
+
+def test_a_camera_without_lines_or_zones_says_how_it_is() -> None:
+    counter = Counter(CameraDeviceSpec.model_validate({"name": "c", "detector": "m"}), ["person", "car"])
+    counter.begin(START, START + 10 * SECOND)
+    for number in range(51):
+        _see(counter, number / 5, [0.5])
+    said = {one.stream: one for one in counter.close(START, START + 10 * SECOND)}
+    assert said["coverage"].value == pytest.approx(1.0)
+
+
 def test_a_parked_car_stays_counted_while_nothing_moves() -> None:
     counter = _counter()
     for number in range(10):
@@ -221,6 +246,13 @@ def test_a_frozen_picture_takes_its_time_back_and_a_still_street_does_not() -> N
     still = _watcher()
     _run(still, 40, 200, lambda number: _street(number // 8))  # a key frame each 4 s, bit-identical between
     assert still.health.verdict.state == "ok"
+
+
+def test_a_picture_that_freezes_before_the_encoder_is_found() -> None:
+    """Its key frames are other pictures than those between, again and again the same ones."""
+    watcher = _watcher()
+    _run(watcher, 40, 62, lambda number: _street(9001 if number % 8 == 0 else 9002))
+    assert watcher.health.verdict.state == "frozen"
 
 
 def test_a_moved_camera_makes_counts_uncertain_until_it_is_confirmed() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from edge.vision import wire
 from edge.vision.scene import PROFILE_LENGTH
-from edge.vision.wire import LINE_BYTES, Closed, Learned, Refused, Said, Seen, decode, encode
+from edge.vision.wire import LINE_BYTES, Closed, Confirmed, Learned, Refused, Said, Seen, decode, encode
 
 THUMBNAIL_NUMBERS = 320 * 180
 SEEN = Seen(0, "ok", "", 5.0, 1.5, 100, 50, 0, 1, 0, 1_000_000_000)
@@ -42,7 +42,12 @@ def test_no_field_can_hold_a_picture(kind: type[msgspec.Struct]) -> None:
 
 def test_everything_that_is_said_is_one_of_these_types() -> None:
     structs = {one for one in vars(wire).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)}
-    orders = {wire.Order, wire.CameraOrder, msgspec.Struct}  # what the gateway says, which has no pictures
+    orders = {
+        wire.Order,
+        wire.CameraOrder,
+        wire.Confirm,
+        msgspec.Struct,
+    }  # what the gateway says, which has no pictures
     assert structs - orders == set(get_args(Said))
 
 
@@ -52,6 +57,7 @@ def test_everything_that_is_said_is_one_of_these_types() -> None:
         SEEN,
         Closed(3, 123, [1, 2.5, "ok", None], [0, 0x47, 0, 0xDB]),
         Learned(1, "abc", [0, 255] * (PROFILE_LENGTH // 2), [7] * PROFILE_LENGTH, 12.5, 0.01, 3.0),
+        Confirmed(1, 7, "it shows nothing just now", 30.0),
         Refused(["line 3: no such model"]),
     ],
 )

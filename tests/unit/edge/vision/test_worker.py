@@ -13,7 +13,8 @@ from contract.errors import Fatal
 from drivers.base import Driver
 from drivers.base_camera import CameraBusSpec
 from edge.vision import worker as worker_module
-from edge.vision.wire import CameraOrder, Closed, Order, Refused, Said, Seen, decode, encode_order
+from edge.vision.orders import Orders
+from edge.vision.wire import CameraOrder, Closed, Confirm, Confirmed, Order, Refused, Said, Seen, decode, encode_order
 from edge.vision.worker import Worker, main
 
 
@@ -88,9 +89,13 @@ class Shift:
             os.close(self._write)  # the gateway goes
             self._write = -1
 
+    def hears(self, data: bytes) -> None:
+        """The gateway says something."""
+        os.write(self._write, data)
+
     def run(self) -> None:
         try:
-            self.worker.run(self.end)
+            self.worker.run(Orders(self.end))
         finally:
             self.worker.close()
             os.close(self.end)
@@ -138,6 +143,45 @@ def test_a_camera_that_shows_more_takes_nothing_from_another() -> None:
     shift.run()
     assert shift.used(1, "frames_used") >= 3 * 55
     assert shift.used(0, "frames_used") >= 3 * 55
+
+
+def test_confirmations_are_answered_by_their_cameras_while_everybody_is_looked_at() -> None:
+    """Two come at once, right behind the order; one comes in pieces."""
+    shift = Shift(cameras=2, work_s=0.02, fps=5)
+    lines = [encode_order(Confirm(1, 7)) + b"\n", encode_order(Confirm(0, 8)) + b"\n", encode_order(Confirm(1, 9))]
+    shift.hears(b"".join(lines[:2]))
+    pieces = iter([lines[2][:9], lines[2][9:], b"\n"])
+
+    def work() -> None:
+        shift.pass_s(0.02)
+        if shift.finder.asked > 20 and (piece := next(pieces, None)):
+            shift.hears(piece)
+
+    shift.finder.work = work
+    shift.run()
+    answers = [(said.camera, said.turn) for said in shift.said if isinstance(said, Confirmed)]
+    assert answers == [(1, 7), (0, 8), (1, 9)]
+    assert shift.used(0, "frames_used") >= 5 * 56
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b"\n", encode_order(Confirm(2, 1)) + b"\n"])
+def test_what_is_no_order_ends_the_worker_and_frees_every_camera(line: bytes) -> None:
+    shift = Shift(cameras=2, work_s=0.02, fps=5)
+    shift.hears(line)
+    with pytest.raises(Fatal, match="the gateway s"):
+        shift.run()
+    assert [capture.closed for capture in shift.street.captures] == [True, True]
+
+
+def test_a_gateway_that_says_line_without_end_is_none() -> None:
+    read, write = os.pipe()
+    orders = Orders(read)
+    with pytest.raises(ValueError, match="more than"):  # noqa: PT012 - until it is too much
+        for _ in range(2 * 16 * 1024 * 1024 // 32_768):
+            os.write(write, b"x" * 32_768)
+            orders.read()
+    os.close(read)
+    os.close(write)
 
 
 def gateway(line: bytes) -> tuple[int, list[Said]]:
