@@ -1,8 +1,8 @@
-# make demo | test | lint | bench | lock        (a bare Debian 12 with python3 and make is enough)
+# make demo | test | lint | bench | bench-peers | lock        (a bare Debian 12 with python3 and make is enough)
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench bench-peers lock clean
 
 # `make demo FOR=30` ends by itself and exits non-zero unless the ledger closes.
 demo: .venv/.ready
@@ -21,6 +21,11 @@ lint: .venv/.ready
 
 bench: .venv/.ready
 	@$(PY) -m bench $(NAME)
+
+# What `make bench NAME=vision` compares with, in an environment of its own: none of it is ours to need. 400 MB.
+bench-peers:
+	python3 -m venv .venv-bench-vision
+	.venv-bench-vision/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r bench/requirements-vision.txt
 
 .venv/.ready: requirements-dev.txt pyproject.toml hardware-sim/pyproject.toml
 	@sh .ci/venv.sh

@@ -1,6 +1,6 @@
 """Benchmarks, each with its floor and its Python reference measured in the same run.
 
-python -m bench [NAME ...] [--json] [--quick]
+python -m bench [NAME ...] [--json] [--quick] [--record FILE]
 """
 
 import argparse
@@ -26,23 +26,34 @@ NAMES = {
     "profiles": "bytes on the uplink's socket, by profile, for a typical site",
     "scale": "many gateways, each with a connection of its own",
 }
+"""What runs when nobody names anything: less than a quarter of an hour."""
+VISION = {
+    "vision-counting": "layer A: counting on true boxes with controlled noise, beside other trackers",
+    "vision-decoding": "layer B: every decode head beside an independent slow decoder",
+    "vision-street": "layer C: drawn streets as H.264, through detector, tracker and counter",
+    "vision-health": "how soon a bad camera is found, and how often a good one is accused",
+    "vision-speed": "what a camera costs beside bare decoding and inference, and how late its counts are",
+}
+GROUPS = {"vision": list(VISION)}
+ALL = NAMES | VISION
 
 
 def main() -> int:
     """Run what was asked for; 0 also when targets are missed: that is a finding, not a failure. 1 when one broke."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; vision, or {', '.join(VISION)}")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="shorter runs: noisier figures, to try a change")
     parser.add_argument("--record", type=Path, metavar="FILE", help="renew the tables of this page, between its marks")
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in NAMES]
+    chosen = [name for given in options.names or NAMES for name in GROUPS.get(given, [given])]
+    unknown = [name for name in chosen if name not in ALL]
     if unknown:
-        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join([*ALL, *GROUPS])}")
     report = Report(sys.stdout, options.json)
     broken = []
     began_s = time.monotonic()
-    for name in options.names or NAMES:
+    for name in chosen:
         before = len(report.figures)
         if not _run(name, report, quick=options.quick):
             broken.append(name)
@@ -57,10 +68,10 @@ def main() -> int:
 
 
 def _run(name: str, report: Report, *, quick: bool) -> bool:
-    report.begin(name, NAMES[name])
+    report.begin(name, ALL[name])
     began_s = time.monotonic()
     try:
-        importlib.import_module(f"bench.{name}").run(report, quick=quick)
+        importlib.import_module(f"bench.{name.replace('-', '_')}").run(report, quick=quick)
     except (BenchFailed, ServerFailed, ServerMissing, AssertionError, OSError) as error:
         print(f"{name}: broke: {error}", file=sys.stderr)
         return False

@@ -10,6 +10,7 @@ import math
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from bench.processes import BenchFailed
 from bench.report import Figure, Report
+from bench.vision_scores import bootstrap
 from bench.vision_truth import CLASSES, LENGTH_S, STEP_S, Floats, Passage, Truth, street
 from edge.vision.assign import match
 from edge.vision.counter import Counter
@@ -34,7 +36,7 @@ LEAST_VISIBLE = 0.34
 PICTURE = np.array([1280.0, 720.0, 1280.0, 720.0])
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".venv-bench-vision" / "bin" / "python"
-INSTALL = "not installed, see bench/vision_peers.py"
+INSTALL = "not installed: make bench-peers"
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ class Tested:
             right = sum(one.right for one in chosen)
             return 2 * right / max(1, 2 * right + sum(one.wrong + one.lost for one in chosen))
 
-        low, high = interval(self.scores, pooled)
+        low, high = bootstrap(self.scores, pooled)
         wrong, lost = sum(one.wrong for one in self.scores), sum(one.lost for one in self.scores)
         right = sum(one.right for one in self.scores)
         note = f"95 % of {low:.4f} to {high:.4f}; {right} right, {wrong} invented, {lost} lost"
@@ -264,16 +266,9 @@ class Tested:
         def pooled(chosen: Sequence[Score]) -> float:
             return float(np.mean([value for one in chosen for value in values(one)]))
 
-        low, high = interval(self.scores, pooled)
+        low, high = bootstrap(self.scores, pooled)
         count = sum(len(values(one)) for one in self.scores)
         return pooled(self.scores), f"95 % of {low:.3g} to {high:.3g}; {count} values"
-
-
-def interval(scores: Sequence[Score], figure: Callable[[Sequence[Score]], float]) -> tuple[float, float]:
-    """Where 95 % of the figures of as many seeds drawn with replacement lie."""
-    rng = np.random.default_rng(1)
-    drawn = [figure([scores[index] for index in rng.integers(0, len(scores), len(scores))]) for _ in range(400)]
-    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
 
 
 def tested(truths: Sequence[Truth], noise: Noise, counting: Counting) -> Tested:
@@ -319,9 +314,11 @@ def _pixels(point: tuple[float, float]) -> list[float]:
 def run(report: Report, *, quick: bool) -> None:
     """Every figure of layer A."""
     truths = [street(seed) for seed in range(6 if quick else SEEDS)]
-    others = {"clean": peers(truths, CLEAN), "noisy": peers(truths, NOISY)}
-    clean, noisy = tested(truths, CLEAN, ours), tested(truths, NOISY, ours)
-    lossy, hidden = tested(truths, LOSSY, ours), tested(truths, HIDDEN, ours)
+    with ThreadPoolExecutor(1) as beside:
+        asked = {name: beside.submit(peers, truths, noise) for name, noise in (("clean", CLEAN), ("noisy", NOISY))}
+        clean, noisy = tested(truths, CLEAN, ours), tested(truths, NOISY, ours)
+        lossy, hidden = tested(truths, LOSSY, ours), tested(truths, HIDDEN, ours)
+        others = {name: answer.result() for name, answer in asked.items()}
     for name, result, target in (
         ("clean/crossing_f1", clean, 0.99),
         ("noisy/crossing_f1", noisy, 0.95),

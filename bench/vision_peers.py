@@ -1,6 +1,6 @@
 """What others count on the same boxes. Runs in an environment of its own, never imports the product:
 
-    python -m venv .venv-bench-vision && .venv-bench-vision/bin/pip install -r bench/requirements-vision.in
+    make bench-peers
     .venv-bench-vision/bin/python bench/vision_peers.py < looks.jsonl > passages.jsonl
 
 A line in: {"lines": [{"name", "a", "b", "directions"}], "classes": [...], "fps": 5, "looks": [[t_s, boxes, scores,

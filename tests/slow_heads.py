@@ -93,3 +93,18 @@ def inside(row: Row, size: tuple[int, int]) -> bool:
 def overlap(a: Row, b: Row) -> float:
     common = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
     return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def brute_force(boxes: Sequence[Sequence[float]], classes: Sequence[int], iou: float) -> list[int]:
+    """Greedy NMS as its definition reads: box by box, the surest first."""
+    kept: list[int] = []
+    for at, (x0, y0, x1, y1) in enumerate(boxes):
+        for other in kept:
+            u0, v0, u1, v1 = boxes[other]
+            common = max(min(x1, u1) - max(x0, u0), 0.0) * max(min(y1, v1) - max(y0, v0), 0.0)
+            union = (x1 - x0) * (y1 - y0) + (u1 - u0) * (v1 - v0) - common
+            if classes[at] == classes[other] and common > iou * union:
+                break
+        else:
+            kept.append(at)
+    return kept

@@ -1,31 +1,15 @@
 """Each object once, and nothing that is no box: against a reference that is too slow to be wrong."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_heads import brute_force
 
 from models.boxes import MAX_CANDIDATES, Candidates, clean, nms
 from models.types import Array
 
 SIZE = (320, 192)
-
-
-def brute_force(boxes: Sequence[Sequence[float]], classes: Sequence[int], iou: float) -> list[int]:
-    """Greedy NMS as its definition reads: box by box, the surest first."""
-    kept: list[int] = []
-    for at, (x0, y0, x1, y1) in enumerate(boxes):
-        for other in kept:
-            u0, v0, u1, v1 = boxes[other]
-            common = max(min(x1, u1) - max(x0, u0), 0.0) * max(min(y1, v1) - max(y0, v0), 0.0)
-            union = (x1 - x0) * (y1 - y0) + (u1 - u0) * (v1 - v0) - common
-            if classes[at] == classes[other] and common > iou * union:
-                break
-        else:
-            kept.append(at)
-    return kept
 
 
 coarse = st.integers(0, 12)  # few places: equal boxes, and IoUs of exactly 1/2, 1/3, are common
