@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 from servers import InfluxDB, Mosquitto, NginxV2, Server, VictoriaMetrics
 
 AnyServer = TypeVar("AnyServer", bound=Server)
+
+# How long an example takes is the machine's affair: pytest-timeout ends what hangs.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
