@@ -132,8 +132,10 @@ class Session:
         player = _Player(capture) if self._source.kind is SourceKind.FILE else None
         while not self._stop.is_set():
             asked_ns = self._clock()
-            if not capture.grab() or (live and self._gave_up(asked_ns)):
+            if not capture.grab():
                 return self._why_no_frame(asked_ns, live=live)
+            if live and self._held_back(asked_ns):
+                continue  # it does not say that the camera is back; the next one will, or none comes
             if player is not None:
                 self._stop.wait(player.wait_s(capture, self._clock() - began_ns))
             now_ns, stream_ns = self._clock(), self._stream_ns(capture)
@@ -177,9 +179,9 @@ class Session:
         milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
         return round(milliseconds * 1e6) if 0 < milliseconds * 1e6 < MAX_NS else 0
 
-    def _gave_up(self, asked_ns: int) -> bool:
+    def _held_back(self, asked_ns: int) -> bool:
         """Whether this frame came because FFmpeg waits no longer: its parser holds one back until the next begins, and
-        hands it over when the stream ends. It is as old as the silence."""
+        hands it over after a silence. It is as old as the silence."""
         on_network = self._source.kind in {SourceKind.RTSP, SourceKind.HTTP}
         return on_network and self._clock() - asked_ns >= self._order.read_timeout_s * SECOND
 
