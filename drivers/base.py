@@ -37,7 +37,18 @@ class Aggregate(Spec):
     functions: tuple[Literal["mean", "min", "max", "count", "last"], ...] = ("mean", "min", "max")
 
 
-class StreamSpec(Spec):
+class StewardedSpec(Spec):
+    """Whose data a device or stream is and who may see it, where that differs from the level above."""
+
+    owner: str | None = None
+    contact: str | None = None
+    grade: Grade | None = None
+    shared_with: tuple[str, ...] | None = None
+    retention: str | None = None
+    legal_basis: str | None = None
+
+
+class StreamSpec(StewardedSpec):
     """What every driver's stream has in common.
 
     The published value is `raw * scale + offset` (device scale and offset are applied first), rounded to `resolution`.
@@ -59,12 +70,6 @@ class StreamSpec(Spec):
     publish: bool = True
     interval_s: float | None = Field(None, gt=0, le=86_400)
     alarm: bool = False
-    owner: str | None = None
-    contact: str | None = None
-    grade: Grade | None = None
-    shared_with: tuple[str, ...] | None = None
-    retention: str | None = None
-    legal_basis: str | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "StreamSpec":
@@ -79,7 +84,7 @@ class StreamSpec(Spec):
         return self
 
 
-class DeviceSpec(Spec):
+class DeviceSpec(StewardedSpec):
     """What every driver's device has in common. Its streams with one interval are read together, as one scan."""
 
     name: Name

@@ -5,7 +5,7 @@ from itertools import groupby
 from types import MappingProxyType
 
 from contract.catalogue import Birth, Device, Stewardship, Stream, decode_birth
-from drivers.base import BusSpec, DeviceSpec
+from drivers.base import BusSpec, DeviceSpec, StreamSpec
 from edge.config import GatewaySection
 from edge.streams import Entry
 
@@ -21,7 +21,7 @@ def make_birth(
     """The catalogue of every published stream, in the order of their ids. models: vision models and their hashes."""
     specs = {device.name: device for bus in buses for device in bus.devices}
     devices = [
-        _device(name, specs.get(name), [_stream(gateway, entry) for entry in group])
+        _device(name, specs.get(name), [_stream(gateway, specs.get(name), entry) for entry in group])
         for name, group in groupby(sorted(entries, key=lambda entry: entry.id), key=lambda entry: entry.device)
     ]
     return Birth(
@@ -63,7 +63,7 @@ def _merged(devices: Iterable[Device]) -> Iterable[Device]:
     return found.values()
 
 
-def _stream(gateway: GatewaySection, entry: Entry) -> Stream:
+def _stream(gateway: GatewaySection, device: DeviceSpec | None, entry: Entry) -> Stream:
     spec = entry.spec
     return Stream(
         id=entry.id,
@@ -76,12 +76,15 @@ def _stream(gateway: GatewaySection, entry: Entry) -> Stream:
         interval_s=entry.interval_s,
         scheduled=entry.scheduled,
         alarm=spec.alarm,
-        stewardship=Stewardship(
-            owner=gateway.owner if spec.owner is None else spec.owner,
-            contact=gateway.contact if spec.contact is None else spec.contact,
-            grade=spec.grade or gateway.grade,
-            shared_with=gateway.shared_with if spec.shared_with is None else spec.shared_with,
-            retention=gateway.retention if spec.retention is None else spec.retention,
-            legal_basis=gateway.legal_basis if spec.legal_basis is None else spec.legal_basis,
-        ),
+        stewardship=_stewardship(gateway, device, spec),
     )
+
+
+def _stewardship(gateway: GatewaySection, device: DeviceSpec | None, stream: StreamSpec) -> Stewardship:
+    """What the stream says, else its device, else the gateway. An empty text is said; None is not."""
+    levels = [stream, *([device] if device is not None else [])]
+    said = {}
+    for name in Stewardship.model_fields:
+        values = (getattr(level, name) for level in levels)
+        said[name] = next((value for value in values if value is not None), getattr(gateway, name))
+    return Stewardship(**said)

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from contract.readings import Kind, Table, Value
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.readings import Bytes, Ints, Kind, Table, Value
 from contract.topics import GatewayPath
 
 
@@ -45,6 +48,20 @@ class Point:
     reason: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """Stored points of one series as columns of equal length, ascending in time.
+
+    times: int64 ns. values: float64, int64, bool, or object holding str, by the series' kind; where the database holds
+    quality alone the value carries no meaning and `valued` is False. status: uint8, as contract.readings has it.
+    """
+
+    times: Ints
+    values: NDArray[np.generic]
+    valued: NDArray[np.bool_]
+    status: Bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Selector:
     """Which series: every field that is not None must match."""
@@ -74,6 +91,15 @@ class Store(Protocol):
 
     async def read(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 10_000) -> list[Point]:
         """Points with start_ns <= time < end_ns, ascending, at most `limit`. Raises StoreUnavailable."""
+
+    async def columns(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 50_000) -> Columns:
+        """As `read`, in columns: for answers of millions of points. Raises StoreUnavailable."""
+
+    async def delete(self, series: Series, *, before_ns: int | None = None) -> int:
+        """Destroy the points of a series (those with time < before_ns), for good; returns how many there were.
+
+        Verified by reading back before it returns. Raises StoreUnavailable, also when some are still there.
+        """
 
     async def count(self, selector: Selector) -> dict[tuple[str, str, str], int]:
         """Points by (gateway, device, stream). Raises StoreUnavailable."""

@@ -48,6 +48,19 @@ def test_a_stream_inherits_its_gateways_stewardship_and_may_say_otherwise() -> N
     assert (level.legal_basis, flow.legal_basis) == ("条例", "另一条例")
 
 
+def test_a_device_may_be_another_departments_than_its_gateway() -> None:
+    device = DeviceSpec(
+        name="lamp",
+        owner="城管局",
+        grade=Grade.RESTRICTED,
+        shared_with=(),
+        streams=(stream("on"), stream("power", grade="open", owner="供电公司")),
+    )
+    on, power = (one.stewardship for one in birth(device).devices[0].streams)
+    assert (on.owner, on.contact, on.grade, on.shared_with) == ("城管局", "12345", Grade.RESTRICTED, ())
+    assert (power.owner, power.grade, power.shared_with) == ("供电公司", Grade.OPEN, ())
+
+
 def test_without_a_word_a_stream_is_seen_by_nobody() -> None:
     section = GatewaySection.model_validate({"id": "g", "area": {"city": "c", "district": "d", "street": "s"}})
     assert section.grade is Grade.RESTRICTED
