@@ -174,7 +174,10 @@ class SayingPeer(Peer):
 
 
 class MjpegServer(Peer):
-    """Motion JPEG over HTTP. pause: send nothing more. size: of the next pictures."""
+    """Motion JPEG over HTTP. pause: send nothing more. size: of the next pictures.
+
+    Every picture is another one, by grain in a corner, as a sensor's are: a few that come again and again are frozen.
+    """
 
     def __init__(self, *, fps: float = 25.0, size: tuple[int, int] = (320, 240)) -> None:
         self.fps, self.size = fps, size
@@ -188,10 +191,12 @@ class MjpegServer(Peer):
 
     def serve(self, connection: socket.socket) -> None:
         self.read_request(connection)
+        grain = np.random.default_rng(1)
         connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
         while True:
             if not self.pause.is_set():
                 picture = card(*self.size, self.sent)
+                picture[:16, :16] = grain.integers(0, 256, (16, 16, 3), np.uint8)
                 jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 connection.sendall(head.encode() + jpeg + b"\r\n")
