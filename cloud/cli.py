@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloud import commands_show
+from cloud import cli_hub, commands_show
 from cloud.config import CloudConfig, load
-from contract.errors import ConfigError, Fatal
+from contract.errors import ConfigError, Fatal, StoreUnavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in error.problems:
             print(line, file=sys.stderr)
         return 2
-    except Fatal as error:
+    except (Fatal, StoreUnavailable) as error:
         print(f"weinao-cloud: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -40,6 +40,8 @@ def _do(options: argparse.Namespace, config: CloudConfig) -> int:
             return commands_show.ledger(config, as_json=options.json, stream=options.stream, hours=options.hours)
         case "status":
             return commands_show.status(config, as_json=options.json)
+        case command if command in cli_hub.COMMANDS:
+            return cli_hub.do(options, config)
         case _:
             return _run(options, config)
 
@@ -48,11 +50,10 @@ def _run(options: argparse.Namespace, config: CloudConfig) -> int:
     try:
         import asyncio
 
-        from cloud.run import run_until_signalled
+        from cloud.run import Role, run_until_signalled
     except ModuleNotFoundError as error:
         raise ConfigError([f"the package {error.name!r} is missing; run: pip install 'weinao[cloud]'"]) from None
-    with_broker = options.command == "run"
-    asyncio.run(run_until_signalled(config, with_broker=with_broker, ready_file=options.ready_file))
+    asyncio.run(run_until_signalled(config, role=Role(options.command), ready_file=options.ready_file))
     return 0
 
 
@@ -68,15 +69,17 @@ def _parser() -> argparse.ArgumentParser:
 
     command("check", "Read the config and say what is wrong with it; touch nothing.")
     for name, text in (
-        ("run", "Run the collector, and the embedded broker if the config says so."),
+        ("run", "Run the collector, with the embedded broker and the hub if the config says so."),
         ("collect", "Run one collector against a broker that runs elsewhere."),
+        ("hub", "Run the hub alone, beside collectors that share data.directory."),
     ):
         running = command(name, text)
-        running.add_argument("--ready-file", type=Path, metavar="FILE", help="written once the collector is subscribed")
+        running.add_argument("--ready-file", type=Path, metavar="FILE", help="written once it works")
     books = command("ledger", "Show what was expected, stored and explained; exit 1 unless it closes.")
     books.add_argument("--json", action="store_true", help="print JSON")
     books.add_argument("--stream", metavar="TEXT", help="only streams whose gateway/device/stream contains TEXT")
     books.add_argument("--hours", action="store_true", help="show every hour apart")
+    cli_hub.add_parsers(commands)
     shown = command("status", "Ask the running process how it is.")
     shown.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -29,7 +29,7 @@ from cloud.intake import Message
 from cloud.ledger import Ledger, Receipt
 from cloud.ledger_book import Quarantined, receipt
 from cloud.quarantine import Entry, Quarantine
-from cloud.stores.base import Store
+from cloud.stores.base import Writer
 from cloud.validation import Catalogue, Checked, check, entry_of, refuse_implausible
 from contract import ack, frame, topics
 from contract.errors import FrameError, PartialWrite, Rejection, StoreUnavailable
@@ -99,17 +99,21 @@ class _Batch:
 
 
 class Collector:
-    """Takes from a source until stopped. See the module."""
+    """Takes from a source until stopped. See the module.
+
+    before_ack: what else must have happened before anything is acknowledged: the tail is on the disk.
+    """
 
     def __init__(
         self,
         source: Source,
-        store: Store,
+        store: Writer,
         *,
         ledger: Ledger,
         births: Births,
         quarantine: Quarantine,
         settings: Settings,
+        before_ack: Callable[[], Awaitable[None]] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         jitter: random.Random | None = None,
     ) -> None:
@@ -119,6 +123,7 @@ class Collector:
         self._births = births
         self._quarantine = quarantine
         self._settings = settings
+        self._before_ack = before_ack
         self._now_ns = now_ns
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, no secret
         self._catalogues: OrderedDict[tuple[GatewayPath, int], Catalogue] = OrderedDict()
@@ -193,6 +198,8 @@ class Collector:
                 one.result()
         await self._until_possible(lambda: asyncio.to_thread(self._note, batch))
         self._under_way -= batch.keys
+        if self._before_ack is not None:
+            await self._before_ack()
         self._acknowledge(batch)
         self._source.done(messages)
         self._count(batch)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from cloud.hub.config import HubConfig
 from cloud.stores.specs import StoreSpec
 from contract import config_file
 from contract.broker import Broker, Section, beside, is_loopback
@@ -86,6 +87,11 @@ class Data(Section):
         return self.directory / "births.sqlite"
 
     @property
+    def tail(self) -> Path:
+        """The file of what passed of late; written where there is a hub."""
+        return self.directory / "tail.sqlite"
+
+    @property
     def quarantine(self) -> Path:
         """The quarantine's file."""
         return self.directory / "quarantine.sqlite"
@@ -112,6 +118,7 @@ class CloudConfig(Section):
     data: Data
     status: Status = Status()
     metrics: CollectorMetrics | None = None
+    hub: HubConfig | None = None
 
     @property
     def status_socket(self) -> Path:

@@ -112,11 +112,21 @@ class MessageQueue:
 
 
 class Intake:
-    """The subscription of one collector. `run` keeps it alive; `take`, `done` and `publish` are the collector's."""
+    """The subscription of one collector. `run` keeps it alive; `take`, `done` and `publish` are the collector's.
 
-    def __init__(self, settings: Mqtt, collector: Collector, jitter: random.Random | None = None) -> None:
+    tap: is told topic and payload of every message that is taken, as it arrives.
+    """
+
+    def __init__(
+        self,
+        settings: Mqtt,
+        collector: Collector,
+        jitter: random.Random | None = None,
+        tap: Callable[[str, bytes], None] | None = None,
+    ) -> None:
         self._settings = settings
         self._collector = collector
+        self._tap = tap
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads reconnects, no secret
         self._queue = MessageQueue(collector.queue_frames, collector.queue_bytes)
         self._link: _Link | None = None
@@ -198,6 +208,8 @@ class Intake:
         if self._queue.put(message):
             self.counts.received += 1
             self.counts.received_bytes += len(message.payload)
+            if self._tap is not None:
+                self._tap(message.topic, message.payload)
             if self._queue.full:
                 link.stop_reading()
             return

@@ -12,7 +12,7 @@ from cloud.collector import Source
 from cloud.intake import Message
 from cloud.ledger_book import Quarantined
 from cloud.quarantine import Entry, Quarantine
-from cloud.stores.base import FramePoints, Point, Selector, Series, Store
+from cloud.stores.base import FramePoints, Writer
 from contract.errors import PartialWrite, StoreUnavailable
 from contract.metrics_text import Histogram
 from contract.topics import TopicKind
@@ -24,20 +24,12 @@ _REASONS = ("bad_topic", *(f"bad_{kind}" for kind in _UP), *(why.name.lower() fo
 
 
 class TimedStore:
-    """A Store with a watch on its writes. `outcomes`: stored, partial, unavailable."""
+    """A store's writing with a watch on it. `outcomes`: stored, partial, unavailable."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Writer) -> None:
         self.seconds = Histogram()
         self.outcomes = Counter(stored=0, partial=0, unavailable=0)
         self._store = store
-
-    async def open(self) -> None:
-        """As the store."""
-        await self._store.open()
-
-    async def close(self) -> None:
-        """As the store."""
-        await self._store.close()
 
     async def write(self, frames: Sequence[FramePoints]) -> None:
         """As the store; timed, whatever comes of it."""
@@ -54,22 +46,6 @@ class TimedStore:
         finally:
             self.seconds.observe(time.perf_counter() - began_s)
             self.outcomes[outcome] += 1
-
-    async def series(self) -> list[Series]:
-        """As the store."""
-        return await self._store.series()
-
-    async def read(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 10_000) -> list[Point]:
-        """As the store."""
-        return await self._store.read(series, start_ns, end_ns, limit=limit)
-
-    async def count(self, selector: Selector) -> dict[tuple[str, str, str], int]:
-        """As the store."""
-        return await self._store.count(selector)
-
-    async def latest(self, selector: Selector) -> dict[tuple[str, str, str], Point]:
-        """As the store."""
-        return await self._store.latest(selector)
 
 
 class TimedSource:

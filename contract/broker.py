@@ -95,8 +95,14 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def _beside_one(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return folder / value
+    return beside(value, folder) if isinstance(value, BaseModel) else value
+
+
 def beside(model: Model, folder: Path) -> Model:
-    """The same model with every relative path of it, at any depth of sections, in `folder`."""
+    """The same model with every relative path of it, at any depth of sections and lists, in `folder`."""
     update: dict[str, Any] = {}
     for name in type(model).model_fields:
         value = getattr(model, name)
@@ -104,4 +110,6 @@ def beside(model: Model, folder: Path) -> Model:
             update[name] = folder / value
         elif isinstance(value, BaseModel):
             update[name] = beside(value, folder)
+        elif isinstance(value, tuple):
+            update[name] = tuple(_beside_one(one, folder) for one in value)
     return model.model_copy(update=update)

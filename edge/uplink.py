@@ -29,6 +29,7 @@ from edge.config import MqttSection, PublishSection
 from edge.dating import Datings
 from edge.flights import Backoff, Flights, merged
 from edge.outbox import Leased, Outbox
+from edge.purge import SETTLE_S, Commands
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class Uplink:
         self._boot = boot
         self._epoch = epoch
         self._datings = datings
+        self._commands = Commands(outbox, settle_s=publish.effective_linger_s() + SETTLE_S)
         self._flights = Flights(publish.window_frames, publish.ack_timeout_s)
         self._backoff = Backoff(mqtt.reconnect_max_s)
         self._wake = asyncio.Event()
@@ -167,6 +169,8 @@ class Uplink:
         answers = await client.subscribe(topic, qos=0)
         if any((answer if isinstance(answer, int) else answer.value) >= _SUBSCRIPTION_REFUSED for answer in answers):
             raise aiomqtt.MqttError(f"the broker refuses the subscription to {topic}: check its access rules")
+        # A broker that knows no commands carries readings all the same: its purges stay pending at the cloud.
+        await client.subscribe(self._path.topic(TopicKind.CMD), qos=1)
         self._births_told.clear()
         for epoch in self._outbox.epochs() - {self._epoch}:
             await self._publish_birth(client, epoch)
@@ -182,6 +186,7 @@ class Uplink:
                 group.create_task(self._tick(), name="uplink-tick")
                 group.create_task(self._tell(client), name="uplink-tell")
                 group.create_task(self._watch(), name="uplink-watch")
+                group.create_task(self._commands.run(lambda data: self._reply(client, data)), name="uplink-commands")
         finally:
             self._over()
 
@@ -212,6 +217,9 @@ class Uplink:
         data = json.dumps(state).encode()
         await client.publish(self._path.topic(TopicKind.STATE), data, qos=1, retain=True, timeout=PUBACK_S)
 
+    async def _reply(self, client: aiomqtt.Client, data: bytes) -> None:
+        await client.publish(self._path.topic(TopicKind.REPLY), data, qos=1, timeout=PUBACK_S)
+
     async def _tell(self, client: aiomqtt.Client) -> None:
         while True:
             await asyncio.sleep(STATE_INTERVAL_S)
@@ -236,10 +244,14 @@ class Uplink:
             self._wake.set()
 
     async def _receive(self, client: aiomqtt.Client) -> None:
+        commanding = self._path.topic(TopicKind.CMD)
         async for message in client.messages:
-            payload = message.payload
+            payload = message.payload if isinstance(message.payload, bytes) else bytes(str(message.payload), "utf-8")
+            if message.topic.value == commanding:
+                self._commands.take(payload)
+                continue
             try:
-                ack = _decoded(payload if isinstance(payload, bytes) else bytes(str(payload), "utf-8"))
+                ack = _decoded(payload)
             except FrameError as error:
                 self.stats.bad_acks += 1
                 if not self._bad_ack_told:

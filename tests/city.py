@@ -115,7 +115,7 @@ class City:
         self.broker = broker
         self.database = database
         self.cable = cable
-        self._name = gateway
+        self.gateway_name = gateway
         self.dead: list[tuple[int, int]] = []
         scenario = ROOT / "hardware-sim/scenarios/load.yaml"
         self.simulator = Program(
@@ -138,7 +138,9 @@ class City:
     def configure(self) -> None:
         """Write both configurations; the simulator runs already."""
         port = json.loads((self.folder / "sim.json").read_text(encoding="utf-8"))["ports"]["load"]["port"]
-        (self.folder / "gateway.yaml").write_text(gateway_yaml(self._name, self.cable.port, port), encoding="utf-8")
+        (self.folder / "gateway.yaml").write_text(
+            gateway_yaml(self.gateway_name, self.cable.port, port), encoding="utf-8"
+        )
         (self.folder / "cloud.yaml").write_text(
             f"mqtt: {{host: 127.0.0.1, port: {self.broker.port}}}\n"
             f"store: {self.database.config()}\n"
@@ -194,13 +196,20 @@ class City:
 
 
 @contextmanager
-def city(folder: Path, broker: Mosquitto, database: Database, gateway: str = "gw-load") -> Iterator[City]:
-    """A city that runs; everything is ended on the way out."""
+def city(
+    folder: Path,
+    broker: Mosquitto,
+    database: Database,
+    gateway: str = "gw-load",
+    configured: Callable[["City"], None] = lambda _: None,
+) -> Iterator[City]:
+    """A city that runs; everything is ended on the way out. configured: called when the configurations are there."""
     with ExitStack() as stack:
         cable = stack.enter_context(Wire(broker.port))
         town = City(folder, broker, database, cable, gateway)
         stack.enter_context(town.simulator)
         town.configure()
+        configured(town)
         stack.enter_context(town.collector)
         stack.enter_context(town.gateway)
         yield town
@@ -220,6 +229,8 @@ def gateway_yaml(name: str, mqtt_port: int, modbus_port: int) -> str:
     return f"""gateway:
   id: {name}
   area: {{city: test, district: east, street: first}}
+  owner: Waterworks
+  grade: restricted
 mqtt: {{host: 127.0.0.1, port: {mqtt_port}, keepalive_s: 5, reconnect_max_s: 2}}
 outbox: {{directory: outbox, max_bytes: 268435456, min_free_bytes: 0}}
 publish: {{ack_timeout_s: 5}}

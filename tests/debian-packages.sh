@@ -13,7 +13,8 @@ usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib:gir1.2-gst-rtsp-server-1.0
 usr/lib/*/gstreamer-1.0/libgstapp.so:gstreamer1.0-plugins-base
 usr/lib/*/gstreamer-1.0/libgstrtp.so:gstreamer1.0-plugins-good
 usr/lib/*/gstreamer-1.0/libgstvideoparsersbad.so:gstreamer1.0-plugins-bad
-usr/lib/*/gstreamer-1.0/libgstx264.so:gstreamer1.0-plugins-ugly'
+usr/lib/*/gstreamer-1.0/libgstx264.so:gstreamer1.0-plugins-ugly
+usr/lib/postgresql/*/bin/postgres:postgresql'
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 missing=

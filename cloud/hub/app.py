@@ -35,11 +35,9 @@ _DESCRIPTION = (
 )
 
 
-def create_app(hub: Hub, routers: Sequence[APIRouter], *, version: str, root_path: str = "") -> FastAPI:
+def create_app(hub: Hub, routers: Sequence[APIRouter], *, version: str) -> FastAPI:
     """The application over the parts of `hub`."""
-    app = FastAPIOffline(
-        title="Weinao hub", version=version, description=_DESCRIPTION, root_path=root_path, redirect_slashes=False
-    )
+    app = FastAPIOffline(title="Weinao hub", version=version, description=_DESCRIPTION, redirect_slashes=False)
     app.state.hub = hub
     for router in routers:
         app.include_router(router)

@@ -1,15 +1,18 @@
 """The hub's part of the cloud's configuration: where it listens, where its state is, what it hands on."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
+from cloud.hub.alert_rules import AlertSettings
+from cloud.hub.quality_days import QualitySettings
 from contract.broker import Section, is_loopback
 
 MIB = 1024 * 1024
+ClassName = Annotated[str, Field(min_length=1, max_length=200)]
+Keep = Annotated[float, Field(gt=0, le=36_600)] | Literal["forever"]
 
 
 class ServerTls(Section):
@@ -35,13 +38,10 @@ class State(Section):
             if self.password_file is not None:
                 raise ValueError("password_file: only a PostgreSQL 'url' has a password")
             return self
-        try:
-            url = make_url(self.url)
-        except ArgumentError:
-            raise ValueError("url: expected postgresql://user@host:port/database") from None
-        if url.get_backend_name() != "postgresql":
+        parts = urlsplit(self.url)
+        if parts.scheme != "postgresql" or not parts.hostname or not parts.path.strip("/"):
             raise ValueError("url: expected postgresql://user@host:port/database, or no url for a SQLite file")
-        if url.password is not None:
+        if parts.password is not None:
             raise ValueError("url: holds a password; put it into a file of its own and name that as password_file")
         return self
 
@@ -67,6 +67,21 @@ class History(Section):
     waiting: int = Field(64, ge=0, le=10_000)
 
 
+class Retention(Section):
+    """How long the store keeps readings, by the class that a stream's `retention` names.
+
+    classes: days, or `forever`; naming some replaces all of the default. every_hours: from one pass to the next.
+    streams_per_round: streams of a round, each costs a query for every quantity and kind it ever had. pause_s: after
+    each stream. round_s: between rounds, so that a catalogue of 100,000 streams takes some three hours.
+    """
+
+    classes: dict[ClassName, Keep] = Field(default={"standard": 400.0, "short": 30.0, "long": "forever"})
+    every_hours: float = Field(24.0, gt=0, le=24 * 31)
+    streams_per_round: int = Field(1000, ge=1, le=100_000)
+    pause_s: float = Field(0.05, ge=0, le=60)
+    round_s: float = Field(60.0, ge=0, le=86_400)
+
+
 class HubConfig(Section):
     """The whole section `hub`.
 
@@ -84,7 +99,9 @@ class HubConfig(Section):
     republish: Republish = Republish()
     live: Live = Live()
     history: History = History()
-    language: Literal["en", "zh"] = "en"
+    quality: QualitySettings = QualitySettings()
+    alerts: AlertSettings = AlertSettings()
+    retention: Retention = Retention()
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

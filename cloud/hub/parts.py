@@ -5,8 +5,12 @@ makes the parts and puts them together. Every blocking call of a part runs in a 
 awaits, or calls what is in memory.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -15,8 +19,9 @@ from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPBearer
 
 from cloud.hub.access import Reader, Role
+from cloud.hub.catalogue_index import Index, Query
 from cloud.hub.entries import Entry
-from cloud.hub.problems import NotAllowed, NoToken
+from cloud.hub.problems import Busy, NotAllowed, NoToken
 from cloud.stores.base import Store
 from contract.readings import Quality, Reason, Value
 
@@ -33,12 +38,12 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One reading as it passes. id: rises, survives restarts, `<tail number>.<place in the frame>`."""
+class Told:
+    """One thing a live client is told: a reading (with its event's id, JSON), or another event (no id)."""
 
     id: str
-    entry: Entry
-    sample: Sample
+    event: str
+    data: str
 
 
 class Entries(Protocol):
@@ -64,6 +69,14 @@ class Entries(Protocol):
         """Every version of a stream, oldest first."""
 
 
+class Searchable(Entries, Protocol):
+    """Entries that can be searched."""
+
+    @property
+    def index(self) -> Index:
+        """The entries, ready to be searched; a second behind at most."""
+
+
 class Newest(Protocol):
     """The newest reading of every stream, in memory: answers while the database is away."""
 
@@ -72,10 +85,18 @@ class Newest(Protocol):
 
 
 class Events(Protocol):
-    """Readings as they come."""
+    """Readings as they come: cloud.hub.live.Live."""
 
-    def follow(self, reader: Reader, numbers: Iterable[int] | None, after: str | None) -> AsyncIterator[Event | str]:
-        """Readings that `reader` may have, of these streams (None: all), beginning after event `after` or now."""
+    async def ready(self) -> None:
+        """Wait until event ids mean something. Raises Away."""
+
+    def open(self) -> None:
+        """Say whether one more may follow. Raises Busy."""
+
+    def follow(
+        self, reader: Reader, streams: Iterable[int] | None, query: Query | None, after: tuple[int, int] | None
+    ) -> AsyncGenerator[list[Told] | None]:
+        """See Live.follow."""
 
 
 class Trail(Protocol):
@@ -95,17 +116,42 @@ class Tokens(Protocol):
         """
 
 
+class Gate:
+    """So many at once, so many that wait; the rest is told to come later. One event loop."""
+
+    def __init__(self, running: int = 8, waiting: int = 64) -> None:
+        self._running = asyncio.Semaphore(running)
+        self._most = waiting
+        self._waiting = 0
+
+    async def enter(self) -> None:
+        """Take a place, when there is one. Raises Busy when too many wait already."""
+        if self._waiting >= self._most and self._running.locked():
+            raise Busy(f"{self._waiting} queries wait already", retry_after_s=5)
+        self._waiting += 1
+        try:
+            await self._running.acquire()
+        finally:
+            self._waiting -= 1
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._running.release()
+
+
 @dataclass(slots=True)
 class Hub:
     """All parts of one running hub: `request.app.state.hub`."""
 
-    catalogue: Entries
+    catalogue: Searchable
     newest: Newest
-    events: Events
+    live: Events
     store: Store
     trail: Trail
     tokens: Tokens
     ledger_file: Path
+    queries: Gate = field(default_factory=Gate)
+    now_ns: Callable[[], int] = time.time_ns
 
 
 def hub_of(connection: HTTPConnection) -> Hub:
@@ -119,15 +165,30 @@ _bearer = HTTPBearer(auto_error=False, description="A token of `weinao-cloud tok
 
 
 async def reader_of(request: Request, _: Annotated[object, Depends(_bearer)]) -> Reader:
-    """Who asks, by `Authorization: Bearer`. Raises NoToken."""
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
+    """Who asks: `Authorization: Bearer TOKEN`, or Basic with the token as password. Raises NoToken."""
+    secret = secret_in(request.headers.get("authorization", ""))
+    if not secret:
         raise NoToken("send the header 'Authorization: Bearer TOKEN'; your department's administrator has tokens")
     peer = request.client.host if request.client else ""
-    found = await hub_of(request).tokens.reader_of(secret.strip(), peer)
+    found = await hub_of(request).tokens.reader_of(secret, peer)
     if found is None:
         raise NoToken("this token is unknown, expired or revoked")
     return found
+
+
+def secret_in(header: str) -> str:
+    """The token in an Authorization header; empty when there is none. Basic: old clients know nothing else."""
+    scheme, _, rest = header.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return rest.strip()
+        case "basic":
+            try:
+                return base64.b64decode(rest, validate=True).decode("ascii").partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError, ValueError):
+                return ""
+        case _:
+            return ""
 
 
 async def admin_of(reader: Annotated[Reader, Depends(reader_of)]) -> Reader:

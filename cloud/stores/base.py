@@ -71,7 +71,17 @@ class Selector:
     stream: str | None = None
 
 
-class Store(Protocol):
+class Writer(Protocol):
+    """Where points go: all that a collector asks of a store."""
+
+    async def write(self, frames: Sequence[FramePoints]) -> None:
+        """Make every point durable.
+
+        Raises PartialWrite when all but the named points are durable, StoreUnavailable when nothing may be assumed.
+        """
+
+
+class Store(Writer, Protocol):
     """One database."""
 
     async def open(self) -> None:
@@ -79,12 +89,6 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Free everything. Never raises."""
-
-    async def write(self, frames: Sequence[FramePoints]) -> None:
-        """Make every point durable.
-
-        Raises PartialWrite when all but the named points are durable, StoreUnavailable when nothing may be assumed.
-        """
 
     async def series(self) -> list[Series]:
         """Every series the store holds, sorted."""

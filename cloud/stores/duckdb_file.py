@@ -53,6 +53,7 @@ class DuckdbFile:
         self._connection = _connect(path, threads, memory_limit_bytes)
         self._receipts = Receipts()
         self._series: dict[Series, int] = {}
+        self._next_id = 0
         self._objects: dict[int, tuple[Series, int]] = {}
         self._receipt_rows = 0
         try:
@@ -87,16 +88,41 @@ class DuckdbFile:
 
     def read(self, sql: str, parameters: list[object]) -> list[tuple[Any, ...]]:
         """The rows of one statement that changes nothing. Raises StoreUnavailable."""
-        try:
-            if len(duckdb.extract_statements(sql)) != 1:
-                raise StoreUnavailable(f"{self._path}: one statement at a time")
-            self._queries.execute("BEGIN TRANSACTION READ ONLY")
-            try:
-                return self._queries.execute(sql, parameters).fetchall()
-            finally:
-                self._queries.rollback()
-        except duckdb.Error as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
+        with self._reading(sql):
+            return self._queries.execute(sql, parameters).fetchall()
+
+    def read_columns(self, sql: str, parameters: list[object]) -> dict[str, Any]:
+        """As `read`, in numpy columns by name; those with NULLs are masked arrays."""
+        with self._reading(sql):
+            return self._queries.execute(sql, parameters).fetchnumpy()
+
+    def delete(self, series: Series, before_ns: int | None) -> int:
+        """Destroy the points of a series, whatever its unit, and its name when all go; returns how many there were.
+
+        Receipts stay: a frame that is sent again is not stored again. No query finds the points any more; the blocks
+        that held them are free, and hold the old bytes until DuckDB writes there again.
+        Raises StoreUnavailable, or Fatal.
+        """
+        values = series_values(series)
+        with self._transaction():
+            rows = self._connection.execute(f"SELECT id FROM series WHERE {SAME_SERIES}", values).fetchall()  # noqa: S608
+            ids = [row[0] for row in rows]
+            points = "FROM points WHERE list_contains(?, series)"
+            limits: list[object] = [ids]
+            if before_ns is not None:
+                points += " AND time_ns < ?"
+                limits.append(before_ns)
+            deleted = self._one(f"DELETE {points}", limits)
+            if before_ns is None:
+                self._connection.execute(f"DELETE FROM series WHERE {SAME_SERIES}", values)  # noqa: S608
+        if before_ns is None:
+            gone = set(ids)
+            self._series = {one: number for one, number in self._series.items() if number not in gone}
+            self._objects.clear()
+        left = self._one(f"SELECT count(*) {points}", limits)
+        if left:
+            raise StoreUnavailable(f"{self._path}: {left} points are still there after they were deleted")
+        return deleted
 
     def close(self) -> None:
         """Fold the log into the file and let it go."""
@@ -106,6 +132,29 @@ class DuckdbFile:
             self._connection.close()
         except duckdb.Error as error:  # nothing is lost: what was committed is in the log, read at the next start
             log.warning("%s: could not be closed properly: %s", self._path, error)
+
+    def _one(self, sql: str, parameters: list[object]) -> int:
+        try:
+            row = self._connection.execute(sql, parameters).fetchone()
+        except Fatal:
+            raise
+        except duckdb.Error as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+        return int(row[0]) if row else 0
+
+    @contextlib.contextmanager
+    def _reading(self, sql: str) -> Iterator[None]:
+        """A read-only transaction for one statement. DuckDB's errors become StoreUnavailable."""
+        try:
+            if len(duckdb.extract_statements(sql)) != 1:
+                raise StoreUnavailable(f"{self._path}: one statement at a time")
+            self._queries.execute("BEGIN TRANSACTION READ ONLY")
+            try:
+                yield
+            finally:
+                self._queries.rollback()
+        except duckdb.Error as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def _load(self) -> None:
         self._connection.execute("SET python_enable_replacements = false")
@@ -118,6 +167,7 @@ class DuckdbFile:
             raise ConfigError([f"{self._path}: has format {versions[0][0]}, this program knows {VERSION}"])
         for row in self._connection.execute(f"SELECT {SERIES_COLUMNS}, id FROM series ORDER BY id").fetchall():  # noqa: S608
             self._series[series_of(row[:-1])] = row[-1]
+            self._next_id = row[-1] + 1
         for row in self._connection.execute("SELECT path, boot, low, high FROM receipts ORDER BY rowid").fetchall():
             self._receipts.add(*row)
             self._receipt_rows += 1
@@ -144,7 +194,8 @@ class DuckdbFile:
             if known is None or known[0] is not one:
                 number = self._series.get(one)
                 if number is None:
-                    number = self._series[one] = len(self._series)
+                    number = self._series[one] = self._next_id
+                    self._next_id += 1
                     added.append(one)
                 if len(self._objects) >= KNOWN_OBJECTS:
                     self._objects.clear()
@@ -232,6 +283,19 @@ class DuckdbFile:
             if isinstance(error, duckdb.Error) and not isinstance(error, Fatal):
                 raise StoreUnavailable(f"{self._path}: {error}") from error
             raise
+
+
+SAME_SERIES = (
+    "city = ? AND district = ? AND street = ? AND gateway = ? AND device = ? AND stream = ? AND quantity = ? "
+    "AND kind = ?"
+)
+
+
+def series_values(series: Series) -> list[object]:
+    """The parameters of SAME_SERIES: a series whose unit was corrected is still the same."""
+    path = series.path
+    place = [path.city, path.district, path.street, path.gateway]
+    return [*place, series.device, series.stream, series.quantity, series.kind.value]
 
 
 def series_of(row: tuple[Any, ...]) -> Series:

@@ -14,8 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cloud.stores.base import FramePoints, Point, Selector, Series
-from cloud.stores.duckdb_file import SERIES_COLUMNS, DuckdbFile, Fatal, series_of
+import numpy as np
+
+from cloud.stores.base import Columns, FramePoints, Point, Selector, Series
+from cloud.stores.columns import joined
+from cloud.stores.duckdb_file import SAME_SERIES, SERIES_COLUMNS, DuckdbFile, Fatal, series_of, series_values
+from cloud.stores.lines import FIELDS
 from contract.errors import StoreUnavailable
 from contract.readings import Quality, quality_of, reason_of
 
@@ -23,6 +27,10 @@ MEMORY_LIMIT_BYTES = 512 * 2**20
 Key = tuple[str, str, str]
 Result = TypeVar("Result")
 _VALUES = "p.value, p.count, p.state, p.text, p.status"
+_OF_SERIES = (
+    f"WHERE p.series IN (SELECT id FROM series WHERE {SAME_SERIES}) AND p.time_ns >= ? AND p.time_ns < ? "  # noqa: S608
+    "ORDER BY p.time_ns LIMIT ?"
+)
 _LATEST = (
     "{'time_ns': p.time_ns, 'value': p.value, 'count': p.count, 'state': p.state, 'text': p.text, 'status': p.status}"
 )
@@ -66,18 +74,19 @@ class EmbeddedStore:
 
     async def read(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 10_000) -> list[Point]:
         """Points with start_ns <= time < end_ns, ascending, at most `limit`."""
-        path = series.path
         rows = await self.query(
-            f"SELECT p.time_ns, {_VALUES} FROM points p WHERE p.series IN (SELECT id FROM series WHERE city = ? "  # noqa: S608
-            "AND district = ? AND street = ? AND gateway = ? AND device = ? AND stream = ? AND quantity = ? "
-            "AND kind = ?) AND p.time_ns >= ? AND p.time_ns < ? ORDER BY p.time_ns LIMIT ?",
-            [
-                *(path.city, path.district, path.street, path.gateway),
-                *(series.device, series.stream, series.quantity, series.kind.value),
-                *(_int64(start_ns), _int64(end_ns), limit),
-            ],
+            f"SELECT p.time_ns, {_VALUES} FROM points p {_OF_SERIES}",  # noqa: S608
+            [*series_values(series), _int64(start_ns), _int64(end_ns), limit],
         )
         return [_point(row) for row in rows]
+
+    async def columns(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 50_000) -> Columns:
+        """As `read`, in columns. A point that was stored twice (see above) is given once."""
+        return await self._run(self._reader, lambda: self._columns(series, start_ns, _int64(end_ns), limit))
+
+    async def delete(self, series: Series, *, before_ns: int | None = None) -> int:
+        """Destroy the points of a series; returns how many there were. Receipts stay: nothing comes back by itself."""
+        return await self._run(self._writer, lambda: self._delete(series, before_ns))
 
     async def count(self, selector: Selector) -> dict[Key, int]:
         """Points by (gateway, device, stream)."""
@@ -107,6 +116,39 @@ class EmbeddedStore:
             f"WHERE {where} GROUP BY s.gateway, s.device, s.stream",
             [value for _, value in chosen],
         )
+
+    def _columns(self, series: Series, start_ns: int, end_ns: int, limit: int) -> Columns:
+        pages: list[Columns] = []
+        wanted = limit
+        while wanted > 0 and start_ns < end_ns:
+            found = self._need().read_columns(
+                f"SELECT p.time_ns, p.{FIELDS[series.kind]} AS held, p.status FROM points p {_OF_SERIES}",  # noqa: S608
+                [*series_values(series), _int64(start_ns), end_ns, wanted],
+            )
+            times = np.ma.getdata(found["time_ns"])
+            fresh = np.ones(times.size, dtype=np.bool_)
+            fresh[1:] = times[1:] != times[:-1]
+            held = found["held"][fresh]
+            pages.append(
+                Columns(
+                    times[fresh],
+                    np.ma.getdata(held),
+                    ~np.ma.getmaskarray(held),
+                    np.ma.getdata(found["status"])[fresh].astype(np.uint8, copy=False),
+                )
+            )
+            if times.size < wanted:
+                break
+            wanted -= pages[-1].times.size
+            start_ns = int(times[-1]) + 1
+        return joined(pages, series.kind)
+
+    def _delete(self, series: Series, before_ns: int | None) -> int:
+        try:
+            return self._opened().delete(series, None if before_ns is None else _int64(before_ns))
+        except Fatal as error:
+            self._drop()
+            raise StoreUnavailable(f"{self._path}: {error}") from error
 
     def _write(self, frames: Sequence[FramePoints]) -> None:
         try:

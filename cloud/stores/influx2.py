@@ -12,12 +12,16 @@ long away: it drops what is older in silence.
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from influxdb_client.client.influxdb_client import InfluxDBClient
+from influxdb_client.domain.delete_predicate_request import DeletePredicateRequest
 from influxdb_client.rest import ApiException
+from influxdb_client.service.delete_service import DeleteService
 from influxdb_client.service.write_service import WriteService
 
+from cloud.stores.base import Series
 from cloud.stores.http import Answer, Http, answer_of, compress, reaching, unavailable
-from cloud.stores.influxql import InfluxqlReader
+from cloud.stores.influxql import EARLIEST_NS, LATEST_NS, InfluxqlReader, identifier, within
 from cloud.stores.line_store import BATCH_LINES, PROBE, READERS, WRITERS, LineStore, Reader
 from cloud.stores.lines import INFLUX, VICTORIA
 from cloud.stores.victoria import VictoriaReader
@@ -50,7 +54,9 @@ class InfluxV2Store(LineStore):
             ssl_ca_cert=str(ca_file) if ca_file else None,
             connection_pool_maxsize=WRITERS,
         )
-        answers: Reader = VictoriaReader(self._http) if reader == "victoria" else InfluxqlReader(self._http, bucket)
+        answers: Reader = VictoriaReader(self._http)
+        if reader == "influxql":
+            answers = _V2Reader(self._http, client, org, bucket)
         super().__init__(
             _V2Transport(client, self._http.url, org, bucket, gzip=gzip),
             answers,
@@ -62,6 +68,48 @@ class InfluxV2Store(LineStore):
         """Wait for the requests under way, at most their timeout, and free everything."""
         await super().close()
         self._http.close()
+
+
+class _V2Reader(InfluxqlReader):
+    """Reads through InfluxQL; deletes through `/api/v2/delete`, or InfluxQL where that is not (InfluxDB 1.8)."""
+
+    def __init__(self, http: Http, client: Any, org: str, bucket: str) -> None:
+        super().__init__(http, bucket)
+        service: Any = DeleteService
+        self._deletes = service(client.api_client)
+        self._url = http.url
+        self._org = org
+        self._bucket = bucket
+
+    def destroy(self, series: Series, before_ns: int | None) -> None:
+        """Delete what `InfluxqlReader.delete` then looks for."""
+        path = series.path
+        wanted = {
+            "_measurement": series.quantity,
+            "city": path.city,
+            "district": path.district,
+            "street": path.street,
+            "gateway": path.gateway,
+            "device": series.device,
+            "stream": series.stream,
+        }
+        last_ns = LATEST_NS if before_ns is None else within(before_ns - 1)
+        request: Any = DeletePredicateRequest
+        asked = request(
+            start=f"{np.datetime64(EARLIEST_NS, 'ns')}Z",
+            stop=f"{np.datetime64(last_ns, 'ns')}Z",  # both are inclusive
+            predicate=" AND ".join(f"{name}={identifier(value)}" for name, value in wanted.items()),
+        )
+        try:
+            with reaching(self._url):
+                self._deletes.post_delete(delete_predicate_request=asked, org=self._org, bucket=self._bucket)
+        except ApiException as error:
+            if error.status in (404, 405):
+                super().destroy(series, before_ns)
+                return
+            if not error.status:
+                raise StoreUnavailable(f"{self._url}: {error.reason}") from error
+            raise unavailable(self._url, answer_of(error.status, error.body or "", None)) from error
 
 
 class _V2Transport:

@@ -8,13 +8,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cloud.stores.base import Point, Selector, Series
+from cloud.stores.base import Columns, Point, Selector, Series
+from cloud.stores.columns import from_lists, joined
 from cloud.stores.http import Answer, Http, unavailable
 from cloud.stores.lines import FIELDS
 from contract.errors import StoreUnavailable
 from contract.readings import Kind, Value
 from contract.topics import GatewayPath
 
+CHUNK_ROWS = 10_000
 EARLIEST_NS = -(2**63) + 2  # the range of times that InfluxDB can hold
 LATEST_NS = 2**63 - 2
 _TAGS = ("city", "district", "street", "gateway", "device", "stream")
@@ -24,6 +26,11 @@ _FIELDS = ", ".join(f'"{field}"' for field in (*FIELDS.values(), "quality", "rea
 _HAS_NUMBER = '("value" >= 0 OR "value" < 0 OR "count" >= 0 OR "count" < 0 OR "state" = true OR "state" = false)'
 _HAS_TEXT = '"text" =~ /.*/'
 Key = tuple[str, str, str]
+
+
+def within(time_ns: int) -> int:
+    """The nearest time that InfluxDB can hold."""
+    return min(max(time_ns, EARLIEST_NS), LATEST_NS)
 
 
 def identifier(name: str) -> str:
@@ -47,9 +54,9 @@ class InfluxqlReader:
         self._http = http
         self._database = database
 
-    def statement(self, text: str) -> tuple[Answer, str]:
+    def statement(self, text: str, database: str = "") -> tuple[Answer, str]:
         """Run a statement that changes something, such as CREATE DATABASE: the answer, and the error or nothing."""
-        answer, body = self._http.form("/query", {"q": text})
+        answer, body = self._http.form("/query", {"q": text} | ({"db": database} if database else {}))
         if not answer.ok:
             return answer, answer.detail
         return answer, next((result["error"] for result in _results(body) if "error" in result), "")
@@ -68,26 +75,60 @@ class InfluxqlReader:
 
     def read(self, series: Series, start_ns: int, end_ns: int, limit: int) -> list[Point]:
         """Points of one series with start_ns <= time < end_ns, ascending."""
-        path, field = series.path, FIELDS[series.kind]
-        values = (path.city, path.district, path.street, path.gateway, series.device, series.stream)
-        tags = " AND ".join(f"{name} = {string(value)}" for name, value in zip(_TAGS, values, strict=True))
-        query = (
-            f'SELECT "{field}", "quality", "reason" FROM {identifier(series.quantity)} '  # noqa: S608
-            f"WHERE {tags} AND {_during(start_ns, end_ns)} ORDER BY time ASC LIMIT {int(limit)}"
-        )
+        query = _points_of(series, start_ns, end_ns, limit)
         return [
             Point(row[0], _value(series.kind, row[1]), row[2] or 0, row[3] or 0)
             for group in self._select(query)
             for row in group["values"]
         ]
 
+    def columns(self, series: Series, start_ns: int, end_ns: int, limit: int) -> Columns:
+        """As `read`, in columns; the answer is parsed a chunk at a time."""
+        query = _points_of(series, start_ns, end_ns, limit)
+        parameters = {"db": self._database, "epoch": "ns", "q": query, "chunked": "true", "chunk_size": str(CHUNK_ROWS)}
+        pages = []
+        for line in self._http.lines("/query", parameters):
+            for group in _groups(_results(line), self._http.url) if line.strip() else ():
+                times, *fields = zip(*group["values"], strict=True)
+                pages.append(from_lists(series.kind, times, *fields))
+        return joined(pages, series.kind)
+
+    def delete(self, series: Series, before_ns: int | None) -> int:
+        """Destroy the points of a series, of every kind: InfluxDB cannot delete one field of a point.
+
+        Raises StoreUnavailable, also when some are still there.
+        """
+        held = self._number(series, before_ns)
+        if held or before_ns is None:
+            self.destroy(series, before_ns)
+        left = self._number(series, before_ns)
+        if left:
+            raise StoreUnavailable(f"{self._http.url}: {left} points are still there after they were deleted")
+        return held
+
+    def destroy(self, series: Series, before_ns: int | None) -> None:
+        """Ask for what `delete` then looks for. Raises StoreUnavailable."""
+        where = f"FROM {identifier(series.quantity)} WHERE {_tags_of(series)}"
+        statement = f"DROP SERIES {where}" if before_ns is None else f"DELETE {where} AND time < {within(before_ns)}"
+        answer, error = self.statement(statement, self._database)
+        if error:
+            raise unavailable(self._http.url, answer._replace(detail=error))
+
+    def _number(self, series: Series, before_ns: int | None) -> int:
+        """Points of a series, of every kind, before a time."""
+        during = _during() if before_ns is None else _during(end_ns=within(before_ns))
+        counted = self._count(f"{_tags_of(series)} AND {during}", identifier(series.quantity))
+        return sum(counted.values())
+
     def count(self, selector: Selector) -> dict[Key, int]:
         """Points by (gateway, device, stream): those with a value, and those with quality alone (NaN)."""
-        where = f"{_matching(selector)} AND {_during()}"
+        return self._count(f"{_matching(selector)} AND {_during()}", "/.*/")
+
+    def _count(self, where: str, measurement: str) -> dict[Key, int]:
         counts = ", ".join(f'count("{field}")' for field in (*FIELDS.values(), "quality"))
         found: dict[tuple[Key, str], int] = {}
         texts: set[tuple[Key, str]] = set()
-        for group in self._select(f"SELECT {counts} FROM /.*/ WHERE {where} {_GROUPED}"):  # noqa: S608
+        for group in self._select(f"SELECT {counts} FROM {measurement} WHERE {where} {_GROUPED}"):  # noqa: S608
             numbers = dict(zip([*FIELDS, "quality"], group["values"][0][1:], strict=True))
             place = _key(group), group["name"]
             found[place] = sum(number or 0 for number in numbers.values())
@@ -95,7 +136,7 @@ class InfluxqlReader:
                 texts.add(place)
         # Quality beside a value was counted twice; InfluxQL cannot ask for a field that is not there.
         for held, places in ((_HAS_NUMBER, found.keys()), (_HAS_TEXT, texts)):
-            beside = f'SELECT count("quality") FROM /.*/ WHERE {where} AND {held} {_GROUPED}'  # noqa: S608
+            beside = f'SELECT count("quality") FROM {measurement} WHERE {where} AND {held} {_GROUPED}'  # noqa: S608
             for group in self._select(beside) if places else ():
                 place = _key(group), group["name"]
                 if place in places:
@@ -124,12 +165,16 @@ class InfluxqlReader:
         answer, body = self._http.form("/query", {"db": self._database, "epoch": "ns", "q": query})
         if not answer.ok:
             raise unavailable(self._http.url, answer)
-        for result in _results(body):
-            if "error" in result:
-                raise StoreUnavailable(f"{self._http.url}: {result['error']}")
-            for group in result.get("series", []):
-                if "tags" not in group or group["tags"]["gateway"]:  # else it is somebody else's measurement
-                    yield group
+        yield from _groups(_results(body), self._http.url)
+
+
+def _groups(results: list[dict[str, Any]], url: str) -> Iterator[dict[str, Any]]:
+    for result in results:
+        if "error" in result:
+            raise StoreUnavailable(f"{url}: {result['error']}")
+        for group in result.get("series", []):
+            if "tags" not in group or group["tags"]["gateway"]:  # else it is somebody else's measurement
+                yield group
 
 
 def _results(body: bytes) -> list[dict[str, Any]]:
@@ -143,6 +188,19 @@ def _results(body: bytes) -> list[dict[str, Any]]:
 
 def _during(start_ns: int = EARLIEST_NS, end_ns: int = LATEST_NS + 1) -> str:
     return f"time >= {max(start_ns, EARLIEST_NS)} AND time <= {min(end_ns - 1, LATEST_NS)}"
+
+
+def _tags_of(series: Series) -> str:
+    path = series.path
+    values = (path.city, path.district, path.street, path.gateway, series.device, series.stream)
+    return " AND ".join(f"{name} = {string(value)}" for name, value in zip(_TAGS, values, strict=True))
+
+
+def _points_of(series: Series, start_ns: int, end_ns: int, limit: int) -> str:
+    return (
+        f'SELECT "{FIELDS[series.kind]}", "quality", "reason" FROM {identifier(series.quantity)} '  # noqa: S608
+        f"WHERE {_tags_of(series)} AND {_during(start_ns, end_ns)} ORDER BY time ASC LIMIT {int(limit)}"
+    )
 
 
 def _matching(selector: Selector) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from cloud.stores.base import FramePoints, Point, Selector, Series
+from cloud.stores.base import Columns, FramePoints, Point, Selector, Series
 from cloud.stores.http import Answer
 from cloud.stores.lines import INFLUX, Dialect, Prefixes
 from cloud.stores.writer import LineWriter
@@ -48,6 +48,12 @@ class Reader(Protocol):
 
     def read(self, series: Series, start_ns: int, end_ns: int, limit: int) -> list[Point]:
         """See Store.read."""
+
+    def columns(self, series: Series, start_ns: int, end_ns: int, limit: int) -> Columns:
+        """See Store.columns."""
+
+    def delete(self, series: Series, before_ns: int | None) -> int:
+        """See Store.delete. Raises ConfigError when the database can never do this."""
 
     def count(self, selector: Selector) -> dict[Key, int]:
         """See Store.count."""
@@ -111,6 +117,14 @@ class LineStore:
     async def read(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 10_000) -> list[Point]:
         """Points with start_ns <= time < end_ns, ascending, at most `limit`."""
         return await self._run(self._readers, self._reader.read, series, start_ns, end_ns, limit)
+
+    async def columns(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 50_000) -> Columns:
+        """As `read`, in columns."""
+        return await self._run(self._readers, self._reader.columns, series, start_ns, end_ns, limit)
+
+    async def delete(self, series: Series, *, before_ns: int | None = None) -> int:
+        """Destroy the points of a series; returns how many there were. Raises ConfigError when it cannot be done."""
+        return await self._run(self._readers, self._reader.delete, series, before_ns)
 
     async def count(self, selector: Selector) -> dict[Key, int]:
         """Points by (gateway, device, stream)."""

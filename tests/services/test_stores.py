@@ -267,6 +267,86 @@ async def test_latest_and_ranges(case: Case) -> None:
     ]
 
 
+async def test_columns_hold_what_points_do(case: Case) -> None:
+    uncertain, odd = status(Quality.UNCERTAIN, Reason.STUCK), status(Quality.BAD, Reason.SENSOR_FAULT)
+    codes = {(1, 0): uncertain, (3, 0): odd, (4, 0): 0xFF, (6, 0): odd}
+    values: dict[Kind, list[Value]] = {
+        Kind.FLOAT: [1.5, 2.5, float("nan"), float("inf"), 5.5, -6.5, 7.5],
+        Kind.INT: [1, 2**40, -3, 4, 5, 6, 7],
+        Kind.BOOL: [True, False, True, True, False, False, True],
+        Kind.TEXT: ["正常", "", "\x00", "a,b", "x", "y\ny", '"'],
+    }
+    for kind, column in values.items():
+        if kind is Kind.TEXT and not case.can.text:
+            assert (await case.store.columns(case.series("no", kind), T0, 2**63)).times.size == 0
+            continue
+        series = case.series(f"of {kind}", kind)
+        await case.store.write(
+            [case.frame(((series,), table(kind, {3: column}, codes)), sequence=list(values).index(kind))]
+        )
+        points = await read(case, series)
+        assert len(points) == 6
+        for start, end, limit in (
+            (T0, T0 + 1000 * STEP, 50_000),
+            (T0 + STEP, T0 + 6 * STEP, 3),
+            (0, 2**63, 6),
+            (9, 9, 1),
+        ):
+            found = await case.store.columns(series, start, end, limit=limit)
+            wanted = [point for point in points if start <= point.time_ns < end][:limit]
+            assert found.times.tolist() == [point.time_ns for point in wanted]
+            assert found.times.dtype == np.int64
+            assert found.values.dtype == TYPES[kind]
+            assert found.status.dtype == np.uint8
+            assert found.status.tolist() == [point.quality << 6 | point.reason for point in wanted]
+            held = [value if there else None for value, there in zip(found.values.tolist(), found.valued, strict=True)]
+            assert repr(held) == repr([point.value for point in wanted])
+
+
+async def test_columns_of_many_points_in_pages(case: Case) -> None:
+    series, other = case.series("long", Kind.FLOAT), case.series("other", Kind.FLOAT)
+    rows = 30_000  # more than a database's chunk
+    column: list[Value] = [row / 8 for row in range(rows)]
+    await case.store.write([case.frame(((series, other), table(Kind.FLOAT, {1: column, 2: column})))])
+    await asyncio.to_thread(case.settle)
+    seen: list[float] = []
+    start = 0
+    while (page := await case.store.columns(series, start, 2**63, limit=12_000)).times.size:
+        assert page.times.size <= 12_000
+        seen += page.values.tolist()
+        start = int(page.times[-1]) + 1
+    assert seen == column
+
+
+async def test_what_is_deleted_is_gone_and_nothing_else(case: Case) -> None:
+    gone, kept = case.series('it\'s "gone" \\o', Kind.FLOAT, "level q"), case.series("kept", Kind.FLOAT, "level q")
+    values: list[Value] = [1.0, 2.0, float("nan"), 4.0, 5.0]
+    frame = case.frame(((gone, kept), table(Kind.FLOAT, {1: values, 2: values})))
+    await case.store.write([frame])
+    await asyncio.to_thread(case.settle)
+    gateway = case.path.gateway
+    if case.kind == "victoria":  # whole series alone
+        with pytest.raises(ConfigError, match="retentionPeriod"):
+            await case.store.delete(gone, before_ns=T0)
+        assert await case.store.delete(gone) == 5
+    else:
+        assert await case.store.delete(gone, before_ns=T0) == 0
+        assert await case.store.delete(gone, before_ns=T0 + 3 * STEP) == 3  # one of them without a value
+        assert [point.value for point in await read(case, gone)] == [4.0, 5.0]
+        assert await case.store.delete(gone) == 2
+    assert await case.store.delete(gone) == 0
+    await asyncio.to_thread(case.settle)
+    assert await read(case, gone) == []
+    assert await case.store.count(case.mine) == {(gateway, "表 1", "kept"): 5}
+    assert [one.stream for one in await case.store.series() if one.path == case.path] == ["kept"]
+    if case.kind == "embedded":
+        await case.store.write([frame])  # the gateway sends again: it has a receipt, and nothing comes back
+        assert await case.store.count(case.mine) == {(gateway, "表 1", "kept"): 5}
+    later = case.frame(((gone,), table(Kind.FLOAT, {1: [6.0]})), sequence=1)
+    await case.store.write([later])
+    assert [point.value for point in await read(case, gone)] == [6.0]  # the stream itself may go on
+
+
 HOSTILE = ["a' OR gateway != '", 'a"; DROP DATABASE x; --', "a\\' OR 1=1 --", "a} or {b", "a,b=c d", "$1 ? %s"]
 
 
@@ -293,6 +373,10 @@ async def test_a_stopped_database_is_unavailable_and_then_is_not(case: Case) -> 
         await case.store.write(frames)
     with pytest.raises(StoreUnavailable):
         await case.store.count(case.mine)
+    with pytest.raises(StoreUnavailable):
+        await case.store.columns(series, T0, 2**63)
+    with pytest.raises(StoreUnavailable):
+        await case.store.delete(series)
     await asyncio.to_thread(case.server.start)
     await case.store.write(frames)
     assert [point.value for point in await read(case, series)] == [1.0]

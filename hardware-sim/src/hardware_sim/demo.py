@@ -21,12 +21,12 @@ from typing import Any
 
 import yaml
 
-from hardware_sim import demo_cameras
+from hardware_sim import demo_cameras, demo_hub
 
 READY_S = 60.0
 DRAIN_S = 30.0
 LAST_WORDS = 12
-PORTS = ("5020", "18830", "18554", "18555")  # of configs/demo and the cameras: replaced when taken
+PORTS = ("5020", "18830", "18554", "18555", demo_hub.PORT)  # of configs/demo and the cameras: replaced when taken
 SHOWN = ("crossings.", "occupancy.", "queue.", "speed.", "coverage", "camera_state")
 """What the live table shows of a camera."""
 
@@ -200,6 +200,7 @@ def run(demo: Demo, python: str, seconds: float | None) -> int:
     scenario = demo.scenario.name
     files = ("--truth", "truth.log", "--ready-file", "sim.ready", "--control", "sim.sock", "--run-dir", "run")
     demo.start("simulator", str(programs / "weinao-sim"), "run", scenario, *files, until="sim.ready")
+    made = _tokens(programs / "weinao-cloud", demo.folder)
     demo.start(
         "cloud", str(programs / "weinao-cloud"), "run", "cloud.yaml", "--ready-file", "cloud.ready", until="cloud.ready"
     )
@@ -207,6 +208,7 @@ def run(demo: Demo, python: str, seconds: float | None) -> int:
     for process in demo.processes:
         print(f"  {process.name:10} pid {process.child.pid}, log {process.log}")
     print(f"  more: weinao-gateway status {demo.folder}/gateway.yaml, weinao-cloud ledger {demo.folder}/cloud.yaml")
+    demo_hub.show(demo_hub.address(demo.folder), made, print)
     if demo.cameras:
         print(
             f"  try: weinao-sim fault {demo.folder}/sim.sock stall camera-1 --seconds 20   (or: frozen, black, moved)"
@@ -225,6 +227,13 @@ def run(demo: Demo, python: str, seconds: float | None) -> int:
     if demo.cameras:
         print("\n".join(demo_cameras.summary(demo.folder, demo.folder / "cloud" / "weinao.duckdb")))
     return ledger.returncode
+
+
+def _tokens(program: Path, folder: Path) -> dict[str, str]:
+    try:
+        return demo_hub.tokens(program, folder)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise DemoFailedError(f"no tokens: {error}\n{error.stderr!s}") from None
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -69,7 +69,8 @@ def add_to_gateway(text: str, kind: str, seed: int, models: Path) -> str:
         options = {"scene": camera.scene, "size": (_PICTURE["width"], _PICTURE["height"]), "account": None}
         one = bus(camera.mast, camera.name, f"{scheme}://127.0.0.1:{camera.port}/street", options, seed + camera.number)
         device = one["devices"][0]
-        device["interval_s"] = INTERVAL_S
+        device |= {"interval_s": INTERVAL_S, "owner": "Traffic Police", "contact": "cameras@traffic.example"}
+        device["grade"] = "restricted"
         device["lines"] = [line for line in device["lines"] if line["name"] == LINE]
         device["zones"] = [zone for zone in device["zones"] if zone["name"] == ZONE]
         made.append(one)

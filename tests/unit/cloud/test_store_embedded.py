@@ -150,3 +150,29 @@ async def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     assert await store.count(ALL) == {KEY: 2, ("g", "D", "other"): 2}
     assert [one.stream for one in await store.series()] == ["S", "other"]
     await store.close()
+
+
+async def test_columns_give_a_point_that_was_stored_twice_once(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "s")
+    await store.write([frame(0, rows=5), frame(0, rows=5, boot=2), frame(0, rows=5, boot=3)])
+    assert (await store.count(ALL))[KEY] == 15
+    for limit in range(1, 7):
+        found = await store.columns(SERIES, 0, 2**63, limit=limit)
+        assert found.times.tolist() == list(range(5))[:limit]
+        assert found.values.tolist() == list(range(5))[:limit]
+    await store.close()
+
+
+async def test_a_deleted_series_gives_its_number_to_nobody_else(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "s")
+    first, second, third = (Series(PATH, "D", name, "q", "1", Kind.INT) for name in ("first", "second", "third"))
+    await store.write([frame(0, series=first), frame(1, series=second)])
+    assert await store.delete(first) == 2
+    await store.write([frame(2, series=third), frame(3, series=first)])
+    assert await store.count(ALL) == {("g", "D", name): 2 for name in ("first", "second", "third")}
+    await store.close()
+    store = await opened(tmp_path / "s")
+    await store.write([frame(4, series=first)])
+    assert await store.count(ALL) == {("g", "D", "first"): 4, ("g", "D", "second"): 2, ("g", "D", "third"): 2}
+    assert await store.delete(Series(PATH, "D", "first", "q", "another unit", Kind.INT), before_ns=7) == 1
+    await store.close()
