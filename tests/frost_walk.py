@@ -43,6 +43,8 @@ def main(address: str, token: str) -> None:
             found["counts"][stream.name] = counted.count
             walked = stream.get_observations().query().top(400).orderby("phenomenonTime", "ASC").list()
             found["walked"][stream.name] = sum(1 for _ in walked)
+            if not found["walked"][stream.name]:
+                continue
             last = stream.get_observations().query().top(1).orderby("phenomenonTime").list().get(0)
             again = service.observations().find(last.id)
             found["newest"][stream.name] = [again.result, again.phenomenon_time, stream.unit_of_measurement.symbol]

@@ -108,7 +108,6 @@ class TimedStore(MemoryStore):
 
     async def columns(self, series: Series, start_ns: int, end_ns: int, *, limit: int = 50_000) -> Columns:
         del series
-        del series
         self.reads += 1
         self.asked.set()
         await asyncio.sleep(0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.datastructures import MutableHeaders
@@ -30,6 +31,17 @@ _DOCS_POLICY = (
     "connect-src 'self'; worker-src blob:; frame-ancestors 'none'"
 )
 _HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store"}
+_PROBLEM_SCHEMA = {
+    "type": "object",
+    "required": ["title", "status", "detail"],
+    "properties": {
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "parameter": {"type": "string"},
+        "allowed": {"type": "string"},
+    },
+}
 _DESCRIPTION = (
     "One catalogue of what the city senses, its readings with their quality, and to each department what it may see."
 )
@@ -46,7 +58,23 @@ def create_app(hub: Hub, routers: Sequence[APIRouter], *, version: str) -> FastA
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(StoreUnavailable, _on_away)
     app.add_middleware(_Secured)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: FastAPI's, with our one shape of error wherever it says its own."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, summary=None
+        )
+        problem = {"description": "a problem document, RFC 9457", "content": {PROBLEM: {"schema": _PROBLEM_SCHEMA}}}
+        for path in made["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                operation["responses"] |= {"400": problem, "401": problem, "default": problem}
+        app.openapi_schema = made
+    return app.openapi_schema
 
 
 class _Secured:

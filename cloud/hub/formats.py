@@ -4,8 +4,9 @@ Rows are pyarrow record batches of one schema; each form turns one batch after a
 keep types: times are nanoseconds in UTC, values what the stream's are.
 """
 
-import csv
+import asyncio
 import io
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from enum import StrEnum
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 from cloud.hub.entries import Entry
 from cloud.hub.history import Page
 from cloud.hub.history_aggregate import Buckets, kind_of_aggregate
 from cloud.hub.problems import Problem
-from cloud.hub.times import format_times
+from cloud.hub.times import TIME_BYTES, format_times, time_bytes
 from contract.readings import Kind, Quality, quality_of, reason_of
 
 TIME = pa.timestamp("ns", tz="UTC")
@@ -30,6 +32,7 @@ TYPES: dict[Kind, pa.DataType] = {
     Kind.BOOL: pa.bool_(),
     Kind.TEXT: pa.string(),
 }
+_WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _QUALITIES = [quality_of(code).name.lower() for code in range(256)]
 _REASONS = [reason_of(code).name.lower() for code in range(256)]
@@ -55,12 +58,27 @@ def form_of(accept: str, wanted: str | None) -> Form:
     """The form by `?format=` (json, csv, parquet, arrow) or the Accept header. Raises NoSuchForm."""
     if wanted is not None:
         return Form[wanted.upper()]
-    offers = [part.partition(";")[0].strip().lower() for part in accept.split(",")] or ["*/*"]
-    for offer in offers:
-        for form in Form:
-            if offer in {form.value, "*/*"} or (offer.endswith("/*") and form.value.startswith(offer[:-1])):
-                return form
+    weights = {form: _weight(accept, form) for form in Form}
+    best = max(Form, key=lambda form: weights[form])
+    if weights[best] > 0:
+        return best
     raise NoSuchForm(f"the forms are {', '.join(Form)}; found {accept[:200]!r}")
+
+
+def _weight(accept: str, form: Form) -> float:
+    """How much `form` is wanted, 0 to 1: the most exact media range that fits it decides (RFC 9110, 12.5.1)."""
+    exactness, weight = -1, 0.0
+    for part in (accept.strip() or "*/*").split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        ranges = ("*/*", f"{form.value.partition('/')[0]}/*", form.value)
+        if media not in ranges or ranges.index(media) <= exactness:
+            continue
+        exactness, weight = ranges.index(media), 1.0
+        for parameter in parameters:
+            found = _WEIGHT.fullmatch(parameter)
+            if found:
+                weight = float(found[1])
+    return weight
 
 
 def schema_of_readings(kinds: frozenset[Kind]) -> pa.Schema:
@@ -126,17 +144,17 @@ def batch_of_aggregates(entry: Entry, block: Buckets, schema: pa.Schema) -> pa.R
 
 
 async def encoded(form: Form, schema: pa.Schema, batches: AsyncIterator[pa.RecordBatch]) -> AsyncGenerator[bytes, None]:
-    """The bytes of CSV, Parquet or Arrow, in pieces."""
+    """The bytes of CSV, Parquet or Arrow, in pieces; made in a thread, so that nobody else's answer waits for them."""
     match form:
         case Form.CSV:
-            yield (",".join(schema.names) + "\r\n").encode()
+            yield (",".join(schema.names) + "\n").encode()
             async for batch in batches:
-                yield csv_rows(batch)
+                yield await asyncio.to_thread(csv_rows, batch)
         case Form.PARQUET:
             sink = _Sink()
             with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, compression="zstd") as parquet:
                 async for batch in batches:
-                    parquet.write_batch(batch)
+                    await asyncio.to_thread(parquet.write_batch, batch)
                     yield sink.taken()
             yield sink.taken()
         case _:
@@ -144,17 +162,34 @@ async def encoded(form: Form, schema: pa.Schema, batches: AsyncIterator[pa.Recor
             with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema) as arrow:
                 yield sink.taken()
                 async for batch in batches:
-                    arrow.write_batch(batch)
+                    await asyncio.to_thread(arrow.write_batch, batch)
                     yield sink.taken()
             yield sink.taken()
 
 
 def csv_rows(batch: pa.RecordBatch) -> bytes:
     """Rows as CSV (RFC 4180). A text that a spreadsheet would run is given an apostrophe in front."""
-    out = io.StringIO()
-    columns = [_safe(column) for column in _plain(batch)]
-    csv.writer(out).writerows(zip(*columns, strict=True))
-    return out.getvalue().encode()
+    columns = [_csv_column(field.type, column) for field, column in zip(batch.schema, batch.columns, strict=True)]
+    plain = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    out = io.BytesIO()
+    pyarrow.csv.write_csv(plain, out, pyarrow.csv.WriteOptions(include_header=False))
+    return out.getvalue()
+
+
+def _csv_column(kind: pa.DataType, column: pa.Array) -> pa.Array:
+    if kind == TIME:
+        return _time_texts(column)
+    if kind == WORD:
+        words = _safe(column.dictionary.to_pylist())
+        return pa.DictionaryArray.from_arrays(column.indices, pa.array(words, pa.string())).cast(pa.string())
+    return pa.array(_safe(column.to_pylist()), pa.string()) if kind == pa.string() else column
+
+
+def _time_texts(column: pa.Array) -> pa.Array:
+    """Times as RFC 3339, all of one length: the bytes are laid out once, no text is made of them."""
+    texts = time_bytes(column.view(pa.int64()).to_numpy(zero_copy_only=False))
+    ends = np.arange(len(texts) + 1, dtype=np.int32) * TIME_BYTES
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(texts))
 
 
 def json_rows(batch: pa.RecordBatch) -> bytes:

@@ -253,6 +253,8 @@ class Quality:
         by_gateway: dict[tuple[int, str], Ints] = {}
         for hour, tally in {**hours, this_hour: codes.merge([hours.get(this_hour, codes.EMPTY), looks])}.items():
             known = tally[tally[:, 0] < roster.size]
+            if not len(known):
+                continue
             places = roster.gateway_of[known[:, 0]]
             order = np.argsort(places, kind="stable")
             present, starts = np.unique(places[order], return_index=True)

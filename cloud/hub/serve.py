@@ -133,10 +133,7 @@ async def make(config: CloudConfig, store: Store) -> Parts:
     purger = Purger(store, files, database, audit, forget=lambda scope: feed.forget(chain(*scope.numbers.values())))
     purges = PendingPurges(purger, link.publish)
     link.heard.append(purges.heard)
-    republisher = None
-    if settings.republish.enabled:
-        republisher = Republisher(catalogue, feed, link.publish_retained, shared=settings.republish.shared)
-        feed.listeners.append(republisher)
+    republisher = _republisher(settings, catalogue, feed, link)
     await catalogue.load()
     return Parts(
         database,
@@ -155,6 +152,14 @@ async def make(config: CloudConfig, store: Store) -> Parts:
         purger,
         purges,
     )
+
+
+def _republisher(settings: HubConfig, catalogue: Catalogue, feed: Feed, link: HubLink) -> Republisher | None:
+    if not settings.republish.enabled:
+        return None
+    made = Republisher(catalogue, feed, link.publish_retained, shared=settings.republish.shared)
+    feed.listeners.append(made)
+    return made
 
 
 @contextlib.asynccontextmanager

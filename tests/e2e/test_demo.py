@@ -1,5 +1,7 @@
 """`make demo`: it ends 0 with a closed ledger, and whichever process is killed, it reports and does not hang."""
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -7,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
-from programs import ask
+from programs import Program, ask
 from vision_kit import eventually, states, status
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -95,3 +98,59 @@ def test_a_killed_process_is_reported(tmp_path: Path, victim: str) -> None:
     assert time.monotonic() - began_s < 30
     for pid in running.values():
         assert not Path(f"/proc/{pid}").exists()
+
+
+DOCUMENTED = re.compile(r"^(curl .*?)\s+# (\d{3})$", re.MULTILINE)
+FROST = ROOT / "tests" / "frost_walk.py"
+
+
+def test_the_hub_shows_each_department_what_it_may_see(tmp_path: Path) -> None:
+    """After the demo: the lines of docs/hub.md as written, and FROST's client beside the ledger."""
+    folder = tmp_path / "demo"
+    said, _ = start(folder, 8).communicate(timeout=120)
+    shell = {match[1]: match[2] for match in re.finditer(r"^\s+([A-Z]+)=(wn_\S+)", said, re.MULTILINE)}
+    assert sorted(shell) == ["MUNICIPAL", "TRAFFIC", "WATER"], said
+    address = re.findall(r"hub\s+(http://127.0.0.1:\d+)/docs", said)[0]
+    command = ("weinao-cloud", "run", "cloud.yaml", "--ready-file", "again.ready")
+    with Program(folder, "cloud-again", *command, ready=folder / "again.ready") as cloud:
+        eventually(lambda: knows_all(address, shell["WATER"]), 20, "the hub knows the newest values")
+        for line, status_code in documented(address):
+            answer = subprocess.run(
+                ["bash", "-c", f"{line} -o answer -w '%{{http_code}}'"],
+                cwd=tmp_path, env={**os.environ, **shell}, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert answer.stdout == status_code, (line, answer.stdout, answer.stderr)
+        walked: dict[str, int] = {}
+        for token in shell.values():
+            walk = subprocess.run(
+                [sys.executable, str(FROST), f"{address}/sensorthings/v1.1", token],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert walk.returncode == 0, walk.stderr
+            walked |= json.loads(walk.stdout)["walked"]
+        books = json.loads(ask("weinao-cloud", "ledger", "cloud.yaml", "--json", folder=folder).stdout)
+        stored = {
+            f"{row['gateway'].rpartition('/')[2]}/{row['device']}/{row['stream']}": row["stored"]
+            for row in books["streams"]
+        }
+        assert walked == {name: stored[name] for name in walked}
+        assert walked.keys() == stored.keys()
+        print(f"frost-sta-client walked {sum(walked.values())} observations of {len(walked)} datastreams: the ledger's")
+        assert cloud.stop() == 0
+
+
+def documented(address: str) -> list[tuple[str, str]]:
+    """The lines of docs/hub.md for the demo, and what each answers."""
+    page = (ROOT / "docs" / "hub.md").read_text(encoding="utf-8")
+    block = page.split("```sh demo\n")[1].split("```")[0].replace("http://127.0.0.1:8470", address)
+    names = "; ".join(line for line in block.splitlines() if re.match(r"[A-Z]+=", line))
+    found = [(f"{names}; {line}", code) for line, code in DOCUMENTED.findall(block)]
+    assert len(found) == block.count("\ncurl ")
+    return found
+
+
+def knows_all(address: str, token: str) -> bool:
+    answer = httpx.get(f"{address}/api/v1/latest", headers={"Authorization": f"Bearer {token}"}, timeout=10)
+    return answer.status_code == 200 and answer.json()["total"] > 50

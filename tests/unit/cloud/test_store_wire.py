@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import json
 import re
 import threading
 import time
@@ -25,6 +26,7 @@ PATH = GatewayPath("c", "d", "s", "g")
 Reply = tuple[int, dict[str, str], bytes]
 Script = Callable[[list[bytes]], Reply]
 OK: Reply = (204, {}, b"")
+TAGS = '{"gateway":"g","device":"D","stream":"S"}'
 
 
 class Wire:
@@ -325,3 +327,37 @@ async def test_silence_and_a_closed_port_are_unavailable(wire: Wire, make: Calla
     with pytest.raises(StoreUnavailable):
         await closed.open()
     await closed.close()
+
+
+async def test_a_delete_of_the_v2_api_names_one_series_to_the_nanosecond(wire: Wire) -> None:
+    """InfluxDB 2 is not on this machine: what is asked is checked here, that it is believed only when read back too."""
+    left = {"points": 3}
+
+    def script(lines: list[bytes]) -> Reply:
+        if wire.paths[-1].startswith("/api/v2/delete"):
+            left["points"] = 0
+            return OK
+        assert b"q=SELECT" in lines[0]
+        groups = f',"series":[{{"name":"q","tags":{TAGS},"columns":[],"values":[[0,0,{left["points"]},0,0,0]]}}]'
+        return 200, {}, f'{{"results":[{{"statement_id":0{groups if left["points"] else ""}}}]}}'.encode()
+
+    wire.script = script
+    store = InfluxV2Store(wire.url, "org", "db", "secret")
+    assert await store.delete(Series(PATH, 'D"1', "S\\", "q", "1", Kind.INT), before_ns=1_000_000_001) == 3
+    [asked] = [body for path, body in zip(wire.paths, wire.bodies, strict=True) if path.startswith("/api/v2/delete")]
+    assert json.loads(asked) == {
+        "start": "1677-09-21T00:12:43.145224194Z",
+        "stop": "1970-01-01T00:00:01.000000000Z",  # the last nanosecond that goes
+        "predicate": r"""_measurement="q" AND city="c" AND district="d" AND street="s" AND gateway="g" """
+        r'''AND device="D\"1" AND stream="S\\"''',
+    }
+    await store.close()
+
+
+async def test_a_delete_that_left_something_is_no_success(wire: Wire) -> None:
+    body = f'{{"results":[{{"series":[{{"name":"q","tags":{TAGS},"columns":[],"values":[[0,0,3,0,0,0]]}}]}}]}}'.encode()
+    wire.script = lambda _: OK if wire.paths[-1].startswith("/api/v2/delete") else (200, {}, body)
+    store = InfluxV2Store(wire.url, "org", "db", "secret")
+    with pytest.raises(StoreUnavailable, match="3 points are still there"):
+        await store.delete(Series(PATH, "D", "S", "q", "1", Kind.INT))
+    await store.close()

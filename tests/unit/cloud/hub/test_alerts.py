@@ -283,9 +283,9 @@ async def test_a_channel_that_fails_is_tried_again_counted_and_given_up(tmp_path
         assert (counts.sent, counts.dropped, counts.last_error) == (0, 0, "away")
         desk.clock.forward(desk.settings.give_up_s + 1)
         await until(lambda: counts.dropped >= 1)
+        await until(lambda: desk.store.waiting(["duty"]) == {"duty": 0})
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert desk.store.waiting(["duty"]) == {"duty": 0}
 
 
 def test_too_many_messages_push_out_the_oldest_and_are_counted(tmp_path: Path) -> None:

@@ -34,6 +34,10 @@ ELSEWHERE = {
     "/api/v1/tokens": "administrators only",
     "/api/v1/audit": "administrators only: who read what, no values",
     "/api/v1/me": "about the token",
+    "/api/v1/quality": "test_quality.py: figures hold no value",
+    "/api/v1/quality/report": "test_quality.py",
+    "/api/v1/alerts": "test_alerts.py: the value only to who may read the stream",
+    "/api/v1/alerts/channels": "operators only: no stream",
 }
 
 
@@ -121,8 +125,6 @@ def addresses(entries: Sequence[Entry], reader: Reader) -> Iterator[tuple[str, s
         yield f"{api}/streams/{{number}}", f"{api}/streams/{one.number}"
         yield f"{things}/{{path:path}}", f"{things}/Datastreams({one.number})/Observations?$count=true"
         yield f"{things}/{{path:path}}", f"{things}/Observations({one.number}-{NOW - SECOND})"
-    for name in ("quality", "quality/report", "alerts"):
-        yield f"{api}/{name}", f"{api}/{name}"
     for path in ("", "/Things?$expand=Datastreams($expand=Observations)", "/Observations", "/Locations", "/Sensors"):
         yield (f"{things}/{{path:path}}" if path else things), f"{things}{path}"
     yield f"{things}/{{path:path}}", f"{things}/Observations?$filter=result gt {MARK}&resultFormat=dataArray"
