@@ -41,6 +41,23 @@ def each_gateway(file: Path) -> Iterator[LedgerReport]:
         db.close()
 
 
+def read_gateway(file: Path, path: GatewayPath, *, hours: bool = False) -> LedgerReport:
+    """The report of one gateway alone, empty when the ledger does not know it. Raises as `read_file`."""
+    db = connect_read_only(file)
+    names = (path.city, path.district, path.street, path.gateway)
+    try:
+        db.execute("BEGIN")
+        row = db.execute(
+            "SELECT * FROM gateways WHERE city = ? AND district = ? AND street = ? AND gateway = ?", names
+        ).fetchone()
+        found = [] if row is None else [_gateway_view(db, row, hours=hours)]
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"{file} is not a ledger that this version can read: {error}") from None
+    finally:
+        db.close()
+    return build(found, hours=hours)
+
+
 def read_report(db: sqlite3.Connection, *, stream: str | None, hours: bool) -> LedgerReport:
     """One consistent look at the file: books, and receipts that are not folded yet."""
     db.execute("BEGIN")

@@ -15,7 +15,7 @@ from cloud.births_read import BirthsReader
 from cloud.commands_purge import purge_handler
 from cloud.commands_state import state_of
 from cloud.config import CloudConfig
-from cloud.hub import api_alerts, api_catalogue, api_history, api_live, api_quality, api_tokens
+from cloud.hub import api_alerts, api_catalogue, api_history, api_ledger, api_live, api_quality, api_tokens
 from cloud.hub.alert_store import AlertStore
 from cloud.hub.alerts import Alerts
 from cloud.hub.app import create_app
@@ -48,6 +48,7 @@ ROUTERS = (
     api_catalogue.router,
     api_live.router,
     api_history.router,
+    api_ledger.router,
     api_quality.router,
     api_alerts.router,
     sensorthings.router,

@@ -4,9 +4,15 @@ Every value is a number that says whose it is, and every name says which stream'
 is enough. A new endpoint that this test does not ask fails it.
 """
 
+import atexit
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import cast
 from urllib.parse import quote
 
 import httpx
@@ -21,7 +27,8 @@ from cloud.hub.app import create_app
 from cloud.hub.entries import Entry
 from cloud.hub.parts import Events, Hub, Sample
 from cloud.hub.serve import ROUTERS
-from contract.catalogue import Grade
+from cloud.ledger import Ledger
+from contract.catalogue import Area, Birth, Device, Grade, Stream
 from contract.readings import GOOD, Kind, Quality, Reason
 from contract.topics import GatewayPath
 
@@ -85,6 +92,24 @@ def value_of(number: int, at: int) -> int:
     return MARK + number * 1000 + at
 
 
+@lru_cache(maxsize=1)
+def ledger_file() -> Path:
+    """A ledger that knows every stream there can be here, and none else: names show, if they should not."""
+    file = Path(tempfile.mkdtemp(prefix="weinao-rule-")) / "ledger.sqlite"
+    atexit.register(shutil.rmtree, file.parent)
+    ledger = Ledger(file)
+    for district, street, gateway in product(("east", "west"), ("street0", "street1"), ("gw0", "gw1", "gw2")):
+        streams = [
+            Stream(id=number, name=f"name{number}x", quantity="q", unit="m", type=Kind.FLOAT, interval_s=1)
+            for number in range(1, 9)
+        ]
+        devices = tuple(Device(name=f"dev{n}", streams=tuple(streams[n::2])) for n in (0, 1))
+        birth = Birth(gateway=gateway, area=Area(city="city", district=district, street=street), devices=devices)
+        ledger.rows_of(birth.path, birth)
+    ledger.close()
+    return file
+
+
 def hub_of(entries: Sequence[Entry], reader: Reader) -> Hub:
     newest, tokens = MemoryNewest(), MemoryTokens({"secret": reader})
     rows = {one.number: [(NOW - at * SECOND, value_of(one.number, at), GOOD) for at in (3, 2, 1)] for one in entries}
@@ -98,7 +123,7 @@ def hub_of(entries: Sequence[Entry], reader: Reader) -> Hub:
         store=store,
         trail=MemoryTrail(),
         tokens=tokens,
-        ledger_file=cast("Any", None),
+        ledger_file=ledger_file(),
         now_ns=lambda: NOW,
     )
 
@@ -122,6 +147,8 @@ def addresses(entries: Sequence[Entry], reader: Reader) -> Iterator[tuple[str, s
         yield f"{api}/latest", f"{api}/latest?stream={name}"
         for route in ("catalogue", "latest", "history"):
             yield f"{api}/{route}/{{stream_id:path}}", f"{api}/{route}/{name}"
+        yield f"{api}/ledger/stream/{{stream_id:path}}", f"{api}/ledger/stream/{name}"
+        yield f"{api}/ledger/gateway/{{city}}/{{district}}/{{street}}/{{gateway}}", f"{api}/ledger/gateway/{one.path}"
         yield f"{api}/streams/{{number}}", f"{api}/streams/{one.number}"
         yield f"{things}/{{path:path}}", f"{things}/Datastreams({one.number})/Observations?$count=true"
         yield f"{things}/{{path:path}}", f"{things}/Observations({one.number}-{NOW - SECOND})"
@@ -148,6 +175,9 @@ async def test_no_answer_holds_what_the_rule_forbids(entries: list[Entry], reade
                 assert not told & forbidden, f"{address}: values of {told & forbidden}"
             for name in hidden:
                 assert name in address or name not in answer.text, f"{address}: {name}"
+            if "/ledger/" in address and answer.status_code == 200:
+                ids = {one.id for one in entries if readable(reader, one)}
+                assert {row["stream"] for row in answer.json()["streams"]} <= ids, address
             if answer.status_code == 200 and "parquet" not in address and "arrow" not in address:
                 guarded = told & {one.number for one in entries if audited(one)}
                 assert not guarded or cast("MemoryTrail", hub.trail).lines, f"{address}: nothing in the audit"
