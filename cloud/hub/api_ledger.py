@@ -1,4 +1,4 @@
-"""The ledger over HTTP: what was due of a stream, or of a gateway's streams that you may read, and what became of it."""
+"""The ledger over HTTP: what was due of a stream, or of those of a gateway that you may read, and what became of it."""
 
 import asyncio
 from collections.abc import Sequence
