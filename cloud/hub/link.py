@@ -29,17 +29,22 @@ Heard = Callable[[str, bytes], None]
 
 
 class HubLink:
-    """One connection for as long as `run` runs. publish: on the event loop; heard: told there of gateways' replies."""
+    """One connection for as long as `run` runs. publish: on the event loop; heard: told there of gateways' replies.
+
+    What was handed over and not confirmed when a connection ends is gone; connections tells who wants to say it again.
+    """
 
     def __init__(self, settings: Mqtt, name: str, jitter: random.Random | None = None) -> None:
         self.connected = asyncio.Event()
         self.refused = 0
+        self.connections = 0
         self._settings = settings
         self.heard: list[Heard] = []
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads reconnects, no secret
         self._loop = asyncio.get_running_loop()
         self._gone = asyncio.Event()
-        self._client = self._make(name)
+        self._name = name
+        self._client = self._make()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
         """Hand over at QoS 1; False, and counted, when the broker is away or behind."""
@@ -61,11 +66,12 @@ class HubLink:
 
     async def run(self) -> None:
         """Connect and stay so until cancelled; a broker that is away is waited for. Raises ConfigError."""
-        self._authorise()
         wait_s = _FIRST_WAIT_S
         try:
             while True:
                 self._gone.clear()
+                self._client = self._make()  # one that is started twice loses a pair of sockets
+                self._authorise()
                 try:
                     await asyncio.to_thread(
                         self._client.connect, self._settings.host, self._settings.port, self._settings.keepalive_s
@@ -84,10 +90,10 @@ class HubLink:
             self._client.disconnect()
             self._client.loop_stop()
 
-    def _make(self, name: str) -> mqtt.Client:
+    def _make(self) -> mqtt.Client:
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=name,
+            client_id=self._name,
             protocol=MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
         )
@@ -114,7 +120,7 @@ class HubLink:
             self._call(self._gone.set)
             return
         client.subscribe(subscription(TopicKind.REPLY), qos=1)
-        self._call(self.connected.set)
+        self._call(self._begin)
 
     def _on_disconnect(self, *_: object) -> None:
         self._call(self.connected.clear)
@@ -122,6 +128,10 @@ class HubLink:
 
     def _on_message(self, _: mqtt.Client, __: object, message: mqtt.MQTTMessage) -> None:
         self._call(lambda: self._hear(message.topic, bytes(message.payload)))
+
+    def _begin(self) -> None:
+        self.connections += 1
+        self.connected.set()
 
     def _hear(self, topic: str, payload: bytes) -> None:
         for tell in self.heard:

@@ -3,13 +3,14 @@
 `hub/v1/{owner}/{city}/{district}/{street}/{gateway}/{device}/{stream}`, retained, QoS 1. Open streams; shared ones when
 the configuration says so, as the broker's access list must then guard them; restricted ones never. When the broker is
 behind or away, the newest of each stream waits and older ones are counted as skipped: a topic shows what is, history
-what was.
+what was. After each new connection all topics are said again, for the broker may have forgotten them.
 """
 
 import asyncio
 import json
 import re
 from collections.abc import Callable
+from itertools import islice
 
 from cloud.hub.entries import Entry
 from cloud.hub.live import worded
@@ -28,13 +29,20 @@ class Republisher:
     """Publishes what passes. `run` must be running. skipped: readings that a newer one overtook before they went."""
 
     def __init__(
-        self, entries: Entries, newest: Newest, publish: Callable[[str, bytes], bool], *, shared: bool = False
+        self,
+        entries: Entries,
+        newest: Newest,
+        publish: Callable[[str, bytes], bool],
+        connections: Callable[[], int],
+        *,
+        shared: bool = False,
     ) -> None:
         self.published = 0
         self.skipped = 0
         self._entries = entries
         self._newest = newest
         self._publish = publish
+        self._connections = connections
         self._grades = {Grade.OPEN, Grade.SHARED} if shared else {Grade.OPEN}
         self._waiting: dict[int, None] = {}
         self._topics: dict[int, str] = {}
@@ -48,8 +56,12 @@ class Republisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
+        seen = self._connections()
         while True:
-            numbers = list(self._waiting)[:BATCH]
+            if self._connections() != seen:
+                seen = self._connections()
+                self._waiting |= dict.fromkeys(self._topics)
+            numbers = list(islice(self._waiting, BATCH))
             for number in numbers:
                 if not self._one(number):
                     break

@@ -158,7 +158,8 @@ async def make(config: CloudConfig, store: Store) -> Parts:
 def _republisher(settings: HubConfig, catalogue: Catalogue, feed: Feed, link: HubLink) -> Republisher | None:
     if not settings.republish.enabled:
         return None
-    made = Republisher(catalogue, feed, link.publish_retained, shared=settings.republish.shared)
+    shared = settings.republish.shared
+    made = Republisher(catalogue, feed, link.publish_retained, lambda: link.connections, shared=shared)
     feed.listeners.append(made)
     return made
 
@@ -281,7 +282,8 @@ def _server(config: HubConfig, parts: Parts) -> uvicorn.Server:
 
 def _listen(config: HubConfig) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    made = socket.socket(family)
+    # asyncio turns Nagle's algorithm off only where the socket says TCP: else each answer waits 40 ms for an ACK.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((config.host, config.port))
