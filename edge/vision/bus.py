@@ -46,6 +46,8 @@ START_S = 60.0
 SILENT_S = 15.0
 """Afterwards it says how each camera is every second."""
 END_S = 2.0
+LINGER_S = 1.0
+"""A worker that has closed its output gets so long to end by itself."""
 _INTERVALS_WAITING = 100
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """Nothing there multiplies large matrices, and each thread that waits for some takes memory."""
@@ -207,9 +209,7 @@ class VisionHost:
         except ValueError as error:
             why = str(error)
         finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-        code = await process.wait()
+            code = await _ended(process, patience_s=0 if why else LINGER_S)
         self._trouble = why or _how_it_ended(code)
         self.seen.clear()
         for queue in queues:
@@ -270,6 +270,19 @@ class VisionHost:
     @staticmethod
     def _gone(text: str) -> DeviceUnavailable:
         return DeviceUnavailable(Reason.DISCONNECTED, text, whole_bus=True)
+
+
+async def _ended(process: asyncio.subprocess.Process, *, patience_s: float) -> int:
+    """Its status, as it ended by itself within a time, or by force.
+
+    Not killed at once: kill() looks whether the process is there, and that look takes its status away from wait().
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            return await process.wait()
+    with suppress(ProcessLookupError):
+        process.kill()
+    return await process.wait()
 
 
 def _put(queue: _Queue, found: Closed | DeviceUnavailable) -> None:

@@ -25,6 +25,8 @@ from edge.vision.scene import PROFILE_LENGTH, Features, Likeness, Profile, featu
 
 LOOK_S = 0.5
 """Looks nearer to each other than this are not judged."""
+PAUSE_S = 5.0
+"""After so long without a look, what was seen before says nothing of how long a trouble lasts."""
 LEARN_S = 30.0
 """A new view is learned for so long; until then black, overexposed and frozen alone are known."""
 QUICK_S, CALM_S, SLOW_S = 1.0, 5.0, 600.0
@@ -135,6 +137,10 @@ class _Watch:
     since_ns: int = 0
     _turn_ns: int = -1
 
+    def pause(self) -> None:
+        """Nobody looked for a while: a turn that had begun begins anew."""
+        self._turn_ns = -1
+
     def judge(self, time_ns: int, *, bad: bool) -> None:
         if bad == self.active:
             self._turn_ns = -1
@@ -195,6 +201,10 @@ class CameraHealth:
             return self.verdict
         elapsed_s = (time_ns - self._last_ns) * 1e-9 if self._last_ns >= 0 else LOOK_S
         self._last_ns = time_ns
+        if elapsed_s >= PAUSE_S:  # the first picture after an outage may be one from before it: that is no freezing
+            self._run = _Run()
+            for watch in self._watches.values():
+                watch.pause()
         frozen = self._repeats(time_ns, thumbnail)
         if not frozen:
             self._judge(time_ns, elapsed_s, features(thumbnail), stream_ns)

@@ -255,6 +255,17 @@ def test_a_picture_that_freezes_before_the_encoder_is_found() -> None:
     assert watcher.health.verdict.state == "frozen"
 
 
+def test_the_first_picture_after_an_outage_may_be_one_from_before_it() -> None:
+    """It may reach the eye before the word that the camera is back."""
+    watcher = _watcher()
+    _run(watcher, 40, 82, lambda _: _street(79))
+    assert watcher.health.verdict.state == "frozen"
+    _run(watcher, 130, 131, lambda _: _street(79))
+    assert watcher.health.verdict.state == "ok"
+    _run(watcher, 131, 155, lambda _: _street(79))
+    assert watcher.health.verdict.state == "frozen", "a camera that came back frozen is found"
+
+
 def test_a_moved_camera_makes_counts_uncertain_until_it_is_confirmed() -> None:
     watcher = _watcher()
     _run(watcher, 40, 70, lambda number: _street(number, shift=10))
