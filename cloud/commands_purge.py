@@ -6,6 +6,7 @@ must go, too. Otherwise the command works on the store and the files itself; gat
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -20,7 +21,7 @@ from cloud.hub.catalogue import Catalogue
 from cloud.hub.entries import Entry
 from cloud.purge import KINDS, Document, Order, PurgeBook, Purger, digest
 from cloud.quarantine_purge import FilesPurge
-from cloud.stores.specs import make_store
+from cloud.stores.specs import EmbeddedSpec, make_store
 from contract import local_socket
 from contract.errors import ConfigError, Fatal, StoreUnavailable
 
@@ -70,14 +71,27 @@ def _ordered(options: argparse.Namespace, config: CloudConfig) -> Document:
         _ask(order)
     try:
         answer = local_socket.ask(
-            config.status_socket, "purge", timeout_s=_WORK_S, kind=kind, name=name, reason=order.reason, by=order.by
+            config.hub_socket, "purge", timeout_s=_WORK_S, kind=kind, name=name, reason=order.reason, by=order.by
         )
         document: Document = answer["certificate"]
     except local_socket.NobodyThere:
+        _refuse_beside_collector(config)
         document = asyncio.run(_direct(config, order))
     except ValueError as error:
         raise Fatal(f"the running process does not purge: {error}") from None
     return _waited(config, document, options.wait)
+
+
+def _refuse_beside_collector(config: CloudConfig) -> None:
+    """An embedded store belongs to one process at a time. Raises Fatal with what to do."""
+    if not isinstance(config.store, EmbeddedSpec):
+        return
+    with contextlib.suppress(local_socket.NobodyThere, ValueError):
+        pid = local_socket.ask(config.status_socket, "status")["pid"]
+        raise Fatal(
+            f"process {pid} has the embedded store open and no hub runs in it; stop it, or run the hub in it "
+            "(`weinao-cloud run` with a `hub:` section), then purge again"
+        )
 
 
 def _ask(order: Order) -> None:

@@ -1,5 +1,6 @@
 """The commands that show and change nothing: check, ledger, status."""
 
+import contextlib
 import json
 import sys
 from datetime import UTC, datetime
@@ -37,16 +38,30 @@ def ledger(config: CloudConfig, *, as_json: bool, stream: str | None, hours: boo
 
 
 def status(config: CloudConfig, *, as_json: bool) -> int:
-    """Show how the running process is. 1 when none runs."""
+    """Show how the collector and the hub of this machine are, one process or two. 1 when neither runs."""
+    answer: dict[str, Any] = {}
+    problem: Exception | None = None
     try:
         answer = local_socket.ask(config.status_socket, "status")
     except (local_socket.NobodyThere, ValueError) as error:
-        print(f"weinao-cloud status: {error}", file=sys.stderr)
+        problem = error
+    if config.hub is not None:
+        with contextlib.suppress(local_socket.NobodyThere, ValueError):
+            answer["hub"] = local_socket.ask(config.hub_socket, "status")
+    if not answer:
+        print(f"weinao-cloud status: {problem}", file=sys.stderr)
         return 1
     if as_json:
         _say(json.dumps(answer, ensure_ascii=False))
-    else:
+        return 0
+    if problem is None:
         _print_status(answer)
+    else:
+        _say(f"collector: {problem}")
+    if "hub" in answer:
+        _print_hub(answer["hub"])
+    elif config.hub is not None:
+        _say("hub: none answers on this machine")
     return 0
 
 
@@ -101,6 +116,24 @@ def _print_status(answer: dict[str, Any]) -> None:
         state = {True: "online", False: "offline", None: "unheard of"}[gateway["online"]]
         _say(f"gateway {gateway['gateway']}: {state}, {gateway['frames']} frames")
     _say(answer["ledger"]["summary"])
+
+
+def _print_hub(told: dict[str, Any]) -> None:
+    feed, live, broker = told["feed"], told["live"], told["broker"]
+    _say(
+        f"hub: pid {told['pid']}, up {told['uptime_s']:.0f} s, {told['streams']} streams, "
+        f"{live['clients']} live clients"
+    )
+    _say(f"hub followed {feed['frames']} frames, {feed['readings']} readings, {feed['lost']} frames lost on the way")
+    refused = f", {told['births_refused']} births refused" if told["births_refused"] else ""
+    _say(
+        f"hub at the broker: {'connected' if broker['connected'] else 'away'}, "
+        f"{live['dropped']} slow clients dropped{refused}"
+    )
+    for channel in told["alerts"]["channels"]:
+        waiting = f"{channel['waiting']} waiting, {channel['dropped']} given up"
+        error = f"; {channel['last_error']}" if channel["last_error"] else ""
+        _say(f"alerts to {channel['channel']}: {channel['sent']} sent, {waiting}{error}")
 
 
 def _explained(row: Row) -> str:

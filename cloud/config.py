@@ -98,9 +98,13 @@ class Data(Section):
 
 
 class Status(Section):
-    """Where the running process answers `status` and `ledger`. Default: status.sock in data.directory."""
+    """Where running processes answer commands. Default: status.sock and hub.sock in data.directory.
+
+    socket: the collector's. hub_socket: the hub's, whether it is a process of its own or not.
+    """
 
     socket: Path | None = None
+    hub_socket: Path | None = None
 
 
 class CollectorMetrics(Metrics):
@@ -124,6 +128,11 @@ class CloudConfig(Section):
     def status_socket(self) -> Path:
         """Where the running process answers."""
         return self.status.socket or self.data.directory / "status.sock"
+
+    @property
+    def hub_socket(self) -> Path:
+        """Where the running hub answers, in whatever process it is."""
+        return self.status.hub_socket or self.data.directory / "hub.sock"
 
 
 def load(path: Path) -> CloudConfig:

@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Table, Text, and_, func, insert, or_, select, update
 
-from cloud.hub.alert_store import alerts_table
+from cloud.hub.alert_store import alerts_table, messages_about
 from cloud.hub.database import Database, metadata
 from cloud.hub.entries import Entry
 from cloud.hub.parts import Trail
@@ -278,7 +278,7 @@ class Purger:
         return before, after, f"points of {len(series)} series" if before else ""
 
     def _sweep_alerts(self, scope: Scope) -> tuple[int, int, str]:
-        """Alerts stay, without their values."""
+        """Alerts stay, without their values; messages about them that wait are not sent any more."""
         of = alerts_table.c
         numbers = [number for some in scope.numbers.values() for number in some]
         gone = 0
@@ -289,8 +289,10 @@ class Purger:
                 gone += db.execute(
                     update(alerts_table).where(mine).values(value=None, message=_GONE, detail="{}")
                 ).rowcount
+            gone += messages_about(db, set(numbers), before_ns=scope.until_ns, destroy=True)
         with self._database.reading() as db:
-            left = sum(
+            left = messages_about(db, set(numbers), before_ns=scope.until_ns, destroy=False)
+            left += sum(
                 db.execute(
                     select(func.count()).where(
                         of.number.in_(numbers[at : at + 500]), of.raised_ns < scope.until_ns, of.value.is_not(None)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cloud.births import Births
 from cloud.broker import make_broker, resolve
@@ -31,9 +31,6 @@ from cloud.tail import Tail
 from contract import local_socket
 from contract.errors import ConfigError, Fatal, StoreUnavailable
 from contract.metrics_http import MetricsServer
-
-if TYPE_CHECKING:
-    from cloud.hub.serve import Running  # the hub is an extra
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +95,9 @@ class Cloud:
                     "ledger": lambda asked: _report(ledger, asked),
                 }
                 metrics = CollectorMetrics(self._config, taps, intake, collector)
-                async with self._shown(metrics), self._hub(store) as hub:
-                    if hub is not None:
-                        handlers["purge"] = hub.purge
-                    async with local_socket.serve(self._config.status_socket, handlers):
-                        await self._guard(intake, collector, died, None if hub is None else hub.task)
+                answering = local_socket.serve(self._config.status_socket, handlers)
+                async with self._shown(metrics), self._hub(store) as hub, answering:
+                    await self._guard(intake, collector, died, hub)
             await asyncio.to_thread(_last_fold, ledger)
 
     async def run_hub(self) -> None:
@@ -115,17 +110,17 @@ class Cloud:
             async with serving(self._config, store) as hub:
                 stopping = asyncio.create_task(self._stopping.wait(), name="stop")
                 self._say_ready()
-                await asyncio.wait({hub.task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({hub, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
                 self._unsay_ready()
-                _end_of(hub.task, stopped=self._stopping.is_set())
+                _end_of(hub, stopped=self._stopping.is_set())
 
     def _make_tail(self) -> Tail | None:
         hub = self._config.hub
         return None if hub is None else Tail(self._config.data.tail, max_bytes=hub.tail_max_bytes)
 
     @contextlib.asynccontextmanager
-    async def _hub(self, store: Store) -> AsyncIterator["Running | None"]:
+    async def _hub(self, store: Store) -> AsyncIterator["asyncio.Task[None] | None"]:
         if not self._with_hub:
             yield None
             return

@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 LABELS = {
-    *("bus", "city", "code", "collector", "component", "device", "district", "gateway", "kind", "le", "machine"),
-    *("outcome", "python", "quality", "reason", "state", "store", "street", "version"),
+    *("bus", "channel", "city", "code", "collector", "component", "device", "district", "gateway", "kind", "le"),
+    *("machine", "outcome", "python", "quality", "reason", "state", "store", "street", "version"),
 }
 NAME = re.compile(r"(weinao|process)(_[a-z0-9]+)+")
 # Prometheus wants base units; these are what people write instead.

@@ -2,7 +2,7 @@
 that have not been delivered yet, written with the change that they tell of, so that a kill loses none."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,6 @@ from sqlalchemy.engine import Row
 from cloud.hub.alert_look import Found, Subject
 from cloud.hub.database import Database, metadata
 
-_AT_ONCE = 500
 _Id = BigInteger().with_variant(Integer, "sqlite")
 alerts_table = Table(
     "hub_alerts",
@@ -178,19 +177,6 @@ class AlertStore:
             old = or_(of.cleared_ns < before_ns, of.id <= beyond) if beyond is not None else of.cleared_ns < before_ns
             db.execute(delete(alerts_table).where(and_(of.cleared_ns.is_not(None), old)))
 
-    def destroy(self, numbers: Sequence[int]) -> int:
-        """Destroy the alerts of these streams, and messages about them; returns how many rows. For a purge."""
-        wanted, of = set(numbers), messages_table.c
-        with self._database.begin() as db:
-            gone = 0
-            for first in range(0, len(numbers), _AT_ONCE):
-                some = alerts_table.c.number.in_(numbers[first : first + _AT_ONCE])
-                gone += db.execute(delete(alerts_table).where(some)).rowcount
-            waiting = db.execute(select(of.id, of.body)).fetchall()
-            for key in [key for key, body in waiting if json.loads(body).get("number") in wanted]:
-                gone += db.execute(delete(messages_table).where(of.id == key)).rowcount
-        return gone
-
     def post(self, db: Connection, channel: str, body: Mapping[str, Any], now_ns: int) -> int:
         """A message for a channel. Returns how many older ones had to go, as too many wait."""
         of = messages_table.c
@@ -221,6 +207,16 @@ class AlertStore:
         with self._database.reading() as db:
             found = {row[0]: int(row[1]) for row in db.execute(select(of.channel, func.count()).group_by(of.channel))}
         return {name: found.get(name, 0) for name in channels}
+
+
+def messages_about(db: Connection, numbers: Collection[int], *, before_ns: int, destroy: bool) -> int:
+    """How many messages wait that tell of these streams, made before a time; they are destroyed, too. For a purge."""
+    of = messages_table.c
+    waiting = db.execute(select(of.id, of.body).where(of.made_ns < before_ns)).fetchall()
+    found = [key for key, body in waiting if json.loads(body).get("number") in numbers]
+    for key in found if destroy else ():
+        db.execute(delete(messages_table).where(of.id == key))
+    return len(found)
 
 
 def _alert(row: Row[Any]) -> Alert:

@@ -164,7 +164,8 @@ async def _answer(
         hub.queries.leave()
         raise
     whole = _again(first, batches)
-    pieces = _json(whole, entries, question) if question.form is Form.JSON else encoded(question.form, schema, whole)
+    json = question.form is Form.JSON
+    pieces = _json(whole, entries, question, hub.now_ns()) if json else encoded(question.form, schema, whole)
     return _Streamed(
         hub, batches, _pieces(pieces), media_type=question.form.value, headers={"x-withheld": str(withheld)}
     )
@@ -235,7 +236,7 @@ async def _batches(
 
 
 async def _json(
-    batches: AsyncIterator[pa.RecordBatch], entries: Sequence[Entry], question: Asked
+    batches: AsyncIterator[pa.RecordBatch], entries: Sequence[Entry], question: Asked, now_ns: int
 ) -> AsyncGenerator[bytes, None]:
     """An object with the rows, as many as a page has, and where the next page begins."""
     left, following = question.limit, None
@@ -245,7 +246,7 @@ async def _json(
     async for batch in batches:
         taken = batch.slice(0, left)
         if taken.num_rows:
-            yield separator + await asyncio.to_thread(json_rows, taken)
+            yield separator + await asyncio.to_thread(json_rows, taken, now_ns)
             separator = b",\n"
             left -= taken.num_rows
         if taken.num_rows < batch.num_rows:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from cloud.hub.alert_rules import AlertSettings
 from cloud.hub.quality_days import QualitySettings
 from contract.broker import Section, is_loopback
+from contract.metrics_config import Metrics
 
 MIB = 1024 * 1024
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -82,6 +83,12 @@ class Retention(Section):
     round_s: float = Field(60.0, ge=0, le=86_400)
 
 
+class HubMetrics(Metrics):
+    """Where Prometheus finds the hub's own figures. The port is neither a gateway's nor the collector's."""
+
+    port: int = Field(9466, ge=0, le=65535)
+
+
 class HubConfig(Section):
     """The whole section `hub`.
 
@@ -102,6 +109,7 @@ class HubConfig(Section):
     quality: QualitySettings = QualitySettings()
     alerts: AlertSettings = AlertSettings()
     retention: Retention = Retention()
+    metrics: HubMetrics | None = None
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

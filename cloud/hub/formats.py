@@ -192,10 +192,13 @@ def _time_texts(column: pa.Array) -> pa.Array:
     return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(texts))
 
 
-def json_rows(batch: pa.RecordBatch) -> bytes:
-    """Rows as JSON objects with commas between, without brackets."""
-    names = batch.schema.names
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*_plain(batch), strict=True)]
+def json_rows(batch: pa.RecordBatch, now_ns: int) -> bytes:
+    """Rows as JSON objects with commas between, without brackets; a reading with its age, as `latest` gives it."""
+    names, columns = list(batch.schema.names), _plain(batch)
+    if "reason" in names:
+        times = batch.column("time").view(pa.int64()).to_numpy(zero_copy_only=False)
+        names, columns = [*names, "age_s"], [*columns, np.round((now_ns - times) / 1e9, 3).tolist()]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     return msgspec.json.encode(rows)[1:-1]
 
 

@@ -9,7 +9,7 @@ what was. After each new connection all topics are said again, for the broker ma
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from cloud.hub.entries import Entry
@@ -54,6 +54,14 @@ class Republisher:
                 self.skipped += 1
             self._waiting[column.number] = None
 
+    def forget(self, numbers: Iterable[int]) -> None:
+        """What was said of these is destroyed: taken back from the broker, what an earlier process said too."""
+        for number in numbers:
+            entry = self._entries.by_number(number)
+            if entry is not None:
+                self._topics.setdefault(number, topic_of(entry))
+                self._waiting[number] = None
+
     async def run(self) -> None:
         """Publish until cancelled."""
         seen = self._connections()
@@ -71,10 +79,8 @@ class Republisher:
     def _one(self, number: int) -> bool:
         """Publish the newest of a stream, or take back what it may not say; False: the broker takes nothing."""
         entry, sample = self._entries.by_number(number), self._newest.get(number)
-        if entry is None or sample is None:
-            return True
         known = self._topics.get(number)
-        if entry.grade not in self._grades:
+        if entry is None or sample is None or entry.grade not in self._grades:
             if known is not None and not self._publish(known, b""):
                 return False
             self._topics.pop(number, None)

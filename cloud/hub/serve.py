@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -25,6 +25,7 @@ from cloud.hub.config import HubConfig
 from cloud.hub.database import Database
 from cloud.hub.deliver import Deliverer
 from cloud.hub.feed import Feed
+from cloud.hub.figures import Figures, HubMetrics
 from cloud.hub.link import HubLink
 from cloud.hub.live import Live
 from cloud.hub.parts import Gate, Hub
@@ -35,7 +36,7 @@ from cloud.hub.retention import Retainer
 from cloud.hub.sensorthings import router as sensorthings
 from cloud.hub.tokens import TokenBook
 from cloud.purge import PendingPurges, Purger
-from cloud.quarantine_purge import FilesPurge
+from cloud.quarantine_purge import FilesPurge, Scope
 from cloud.stores.base import Store
 from cloud.tail import TailReader
 from contract import local_socket
@@ -79,20 +80,13 @@ class Parts:
     retainer: Retainer
     purger: Purger
     purges: PendingPurges
+    figures: Figures
 
     def close(self) -> None:
         """Release files and connections."""
         self.births.close()
         self.tail.close()
         self.database.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A running hub. task: ends only when something failed. purge: answers `purge` on the local socket."""
-
-    task: "asyncio.Task[None]"
-    purge: local_socket.Handler
 
 
 class _Server(uvicorn.Server):
@@ -131,28 +125,18 @@ async def make(config: CloudConfig, store: Store) -> Parts:
     alert_store = AlertStore(database, queue=settings.alerts.queue)
     deliverer = Deliverer(settings.alerts, alert_store, publish=link.deliver)
     files = FilesPurge(config.data.quarantine, config.data.tail, births)
-    purger = Purger(store, files, database, audit, forget=lambda scope: feed.forget(chain(*scope.numbers.values())))
+    republisher = _republisher(settings, catalogue, feed, link)
+    purger = Purger(store, files, database, audit, forget=_forgetting(feed, republisher))
     purges = PendingPurges(purger, link.publish)
     link.heard.append(purges.heard)
-    republisher = _republisher(settings, catalogue, feed, link)
+    retainer = Retainer(settings.retention, catalogue, store, audit, database)
+    alerts = Alerts(settings.alerts, alert_store, quality, feed, deliverer)
     await catalogue.load()
+    figures = Figures(catalogue, feed, live, link, republisher, retainer, alerts, purges)
     return Parts(
-        database,
-        births,
-        tail,
-        catalogue,
-        feed,
-        tokens,
-        audit,
-        hub,
-        quality,
-        Alerts(settings.alerts, alert_store, quality, feed, deliverer),
-        link,
-        republisher,
-        Retainer(settings.retention, catalogue, store, audit, database),
-        purger,
-        purges,
-    )
+        database, births, tail, catalogue, feed, tokens, audit, hub, quality, alerts, link, republisher, retainer,
+        purger, purges, figures,
+    )  # fmt: skip
 
 
 def _republisher(settings: HubConfig, catalogue: Catalogue, feed: Feed, link: HubLink) -> Republisher | None:
@@ -164,9 +148,22 @@ def _republisher(settings: HubConfig, catalogue: Catalogue, feed: Feed, link: Hu
     return made
 
 
+def _forgetting(feed: Feed, republisher: Republisher | None) -> Callable[[Scope], None]:
+    def forget(scope: Scope) -> None:
+        numbers = list(chain(*scope.numbers.values()))
+        feed.forget(numbers)
+        if republisher is not None:
+            republisher.forget(numbers)
+
+    return forget
+
+
 @contextlib.asynccontextmanager
-async def serving(config: CloudConfig, store: Store) -> AsyncIterator["Running"]:
-    """The hub while the block runs, listening."""
+async def serving(config: CloudConfig, store: Store) -> AsyncIterator["asyncio.Task[None]"]:
+    """The hub while the block runs, listening; the task ends only when something failed.
+
+    On its local socket it answers `status` and `purge`.
+    """
     assert config.hub is not None  # noqa: S101 - who calls has looked
     listening = _listen(config.hub)
     parts = await make(config, store)
@@ -175,7 +172,13 @@ async def serving(config: CloudConfig, store: Store) -> AsyncIterator["Running"]
     try:
         shown = config.hub.host if ":" not in config.hub.host else f"[{config.hub.host}]"
         log.info("the hub: %s://%s:%d", "https" if config.hub.tls else "http", shown, listening.getsockname()[1])
-        yield Running(running, purge_handler(parts.purger, parts.catalogue.all))
+        handlers: dict[str, local_socket.Handler] = {
+            "status": lambda _: asyncio.to_thread(parts.figures.told),
+            "purge": purge_handler(parts.purger, parts.catalogue.all),
+        }
+        metrics = HubMetrics(config.hub.metrics, parts.figures)
+        async with metrics.serving(), local_socket.serve(config.hub_socket, handlers):
+            yield running
     finally:
         server.should_exit = True
         await asyncio.wait({running}, timeout=GRACE_S + 2)

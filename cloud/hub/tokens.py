@@ -85,6 +85,8 @@ class TokenBook:
         self._known: dict[str, tuple[str, Token]] = {}
         self._change = -1
         self._looked_s = float("-inf")
+        self._failed_s = float("-inf")
+        self._wanted, self._had = 1, 0  # what was changed here, and how much of it was read back
         self._good_s = float("-inf")
         self._looking = asyncio.Lock()
         self._wrong = _Wrong(clock_s)
@@ -137,7 +139,7 @@ class TokenBook:
         with self._database.begin() as db:
             self._database.alone(db, _LOCK)
             db.execute(insert(tokens).values(**row, change=_next_change()))
-        self._looked_s = float("-inf")
+        self._wanted += 1
         return made, f"{PREFIX}_{public}_{secret}"
 
     def revoke(self, public: str) -> bool:
@@ -146,7 +148,7 @@ class TokenBook:
         with self._database.begin() as db:
             self._database.alone(db, _LOCK)
             done = db.execute(gone.values(revoked_ns=self._now_ns(), change=_next_change())).rowcount
-        self._looked_s = float("-inf")
+        self._wanted += 1
         return done > 0
 
     def listed(self) -> list[Token]:
@@ -164,18 +166,23 @@ class TokenBook:
         return found if same else None
 
     async def _refresh(self) -> None:
-        if self._clock_s() - self._looked_s < FRESH_S:
+        """Nobody is judged before the first look is over, nor before one that sees what this process changed."""
+        if self._fresh():
             return
         async with self._looking:
-            now_s = self._clock_s()
-            if now_s - self._looked_s < FRESH_S:
+            if self._fresh():
                 return
+            now_s, wanted = self._clock_s(), self._wanted
+            if now_s - self._failed_s < FRESH_S:
+                raise StoreUnavailable("the tokens cannot be read")
             self._looked_s = now_s
             try:
                 change, rows = await asyncio.to_thread(self._changed)
             except StoreUnavailable:
                 if now_s - self._good_s <= STALE_S:
+                    self._had = wanted
                     return
+                self._failed_s = self._clock_s()
                 self._known.clear()  # a revocation may have been missed for too long
                 self._change = -1
                 raise
@@ -183,6 +190,11 @@ class TokenBook:
             self._change = change
             for row in rows:
                 self._known[str(row["id"])] = (str(row["digest"]), _token(row))
+            self._had = wanted
+
+    def _fresh(self) -> bool:
+        known = self._change >= 0 and self._had == self._wanted
+        return known and self._clock_s() - self._looked_s < FRESH_S
 
     def _changed(self) -> tuple[int, list[dict[str, object]]]:
         with self._database.reading() as db:

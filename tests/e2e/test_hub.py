@@ -134,6 +134,28 @@ def test_two_hundred_live_clients_miss_nothing_whatever_is_killed(
             assert set(got) == expected, f"{name}: missed {sorted(expected - set(got))[:5]}"
             told += len(got)
         print(f"{CLIENTS} clients were told {told} readings, each one of its stream's once; {verdict}")
+        purge_beside_the_collector(town, hub, influx, f"{base}/load-01/v0")
+
+
+def purge_beside_the_collector(town: City, hub: Hub, influx: Influx, name: str) -> None:
+    """Collector and hub are two processes: both tell of themselves, and a purge is the hub's."""
+    told = ask("weinao-cloud", "status", "cloud.yaml", "--json", folder=town.folder)
+    status = json.loads(told.stdout)
+    assert (status["pid"], status["hub"]["pid"]) == (town.collector.pid, hub.process.pid)
+    assert status["hub"]["feed"]["lost"] == 0
+    count = len(stored_times(influx)["load-01/v0"])
+    words = ("purge", "cloud.yaml", "--stream", name, "--reason", "test", "--by", "test", "--yes", "--wait", "1")
+    purged = ask("weinao-cloud", *words, "--json", folder=town.folder)
+    assert purged.returncode == 1, "the gateway is off: it cannot have confirmed"
+    certificate = json.loads(purged.stdout)
+    assert certificate["places"]["store"] == {"before": count, "destroyed": count, "after": 0} | {
+        "detail": "points of 1 series"
+    }
+    assert [gateway["state"] for gateway in certificate["gateways"]] == ["pending"]
+    left = stored_times(influx)
+    assert "load-01/v0" not in left
+    assert len(left) == UNITS * VALUES - 1
+    print(f"purged beside the collector: {count} points of {name}")
 
 
 def all_caught_up(logs: Path, names: list[str], stored: dict[str, set[int]]) -> bool:

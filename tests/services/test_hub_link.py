@@ -80,6 +80,12 @@ async def test_open_streams_are_republished_and_closed_ones_never(tmp_path: Path
         await eventually(lambda: republisher.published == 4, 20)
         assert sorted(await retained(mosquitto)) == topics, "said again to a broker that forgot"
 
+        number = hub.catalogue.all()[0].number
+        hub.feed.forget([number])
+        republisher.forget([number])
+        await asyncio.sleep(0.5)
+        assert sorted(await retained(mosquitto)) == topics[1:], "what was destroyed is taken back"
+
         closed = ScriptedGateway(owned(make_birth(2), "Works/East+#", Grade.RESTRICTED), sequence=mine.sequence)
         await hub.publish(closed.birth)
         await send_all(hub, closed)

@@ -63,6 +63,7 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "`data`": (cloud_config.Data, None),
     "`status` of the cloud": (cloud_config.Status, None),
     "`metrics` of the cloud": (cloud_config.CollectorMetrics, metrics_config.Metrics),
+    "`hub.metrics`": (hub_config.HubMetrics, metrics_config.Metrics),
     "`hub`": (hub_config.HubConfig, None),
     "`hub.tls`": (hub_config.ServerTls, None),
     "`hub.state`": (hub_config.State, None),

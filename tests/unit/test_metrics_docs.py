@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from memory_store import MemoryStore
 from metrics_page import LABELS, families, names
 from metrics_parts import wired_collector, wired_gateway
 
+from cloud import config as cloud_config
+from cloud.hub import serve
+from cloud.hub.figures import HubMetrics
 from edge.metrics import GatewayMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +23,13 @@ RULES: list[dict[str, Any]] = [
     for group in yaml.safe_load((ROOT / "configs/prometheus/alerts.yaml").read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 ]
+
+HUB = """
+mqtt: {port: 1}
+store: {kind: embedded}
+data: {directory: hub-data}
+hub: {metrics: {port: 0}, alerts: {channels: [{name: duty, kind: mqtt}]}}
+"""
 
 
 async def _pages(folder: Path) -> str:
@@ -33,7 +44,20 @@ async def _pages(folder: Path) -> str:
     finally:
         await parts.outbox.close()
     with wired_collector(folder) as collector:
-        return (text + await collector.metrics.page()).decode()
+        text += await collector.metrics.page()
+    return (text + await _hub_page(folder)).decode()
+
+
+async def _hub_page(folder: Path) -> bytes:
+    file = folder / "hub.yaml"
+    file.write_text(HUB, encoding="utf-8")
+    config = cloud_config.load(file)
+    assert config.hub is not None
+    parts = await serve.make(config, MemoryStore())
+    try:
+        return await HubMetrics(config.hub.metrics, parts.figures).page()
+    finally:
+        parts.close()
 
 
 @pytest.fixture(scope="module")

@@ -136,8 +136,11 @@ async def test_an_empty_answer_is_a_whole_one(form: Form) -> None:
 
 def test_json_knows_no_infinity() -> None:
     schema = schema_of_readings(frozenset({Kind.FLOAT}))
-    rows = json.loads(b"[" + json_rows(batch(Kind.FLOAT, schema, [float("inf"), float("nan"), 1.5])) + b"]")
+    rows = json.loads(
+        b"[" + json_rows(batch(Kind.FLOAT, schema, [float("inf"), float("nan"), 1.5]), T0 + 2_500_000_000) + b"]"
+    )
     assert [row["value"] for row in rows] == [None, None, 1.5]
+    assert [row["age_s"] for row in rows] == [2.5, 2.5, 2.5]
 
 
 def test_empty_buckets_are_null_and_say_so() -> None:
@@ -153,7 +156,7 @@ def test_empty_buckets_are_null_and_say_so() -> None:
         coverage=np.array([1.0, np.nan]),
         values={"mean": np.array([2.5, 0.0]), "last": np.array([3, 0]), "count": numbers},
     )
-    rows = json.loads(b"[" + json_rows(batch_of_aggregates(entry(kind=Kind.INT), block, schema)) + b"]")
+    rows = json.loads(b"[" + json_rows(batch_of_aggregates(entry(kind=Kind.INT), block, schema), T0) + b"]")
     assert [(row["mean"], row["last"], row["count"]) for row in rows] == [(2.5, 3, 2), (None, None, 0)]
     assert [(row["readings"], row["coverage"]) for row in rows] == [(2, 1.0), (0, None)]
     assert [row["quality"] for row in rows] == ["uncertain", "missing"]

@@ -1,5 +1,6 @@
 """Who gets in with a token, and that nobody else does: guessed, expired, revoked elsewhere, the state away."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ async def test_a_token_opens_for_its_department_until_it_expires(tmp_path: Path)
     assert await book.reader_of(secret, "here") is not None
     clock.pass_s(1)
     assert await book.reader_of(secret, "here") is None
+
+
+async def test_nobody_is_refused_while_a_hub_that_starts_still_reads_its_tokens(tmp_path: Path) -> None:
+    database = state_of(tmp_path)
+    _, secret = TokenBook(database).create("Works", "x")
+    book = TokenBook(database)
+    assert None not in await asyncio.gather(*(book.reader_of(secret, "here") for _ in range(20)))
+    _, second = await asyncio.to_thread(book.create, "Works", "y")
+    assert None not in await asyncio.gather(*(book.reader_of(second, "here") for _ in range(20)))
 
 
 async def test_what_is_stored_does_not_open_anything(tmp_path: Path) -> None:
