@@ -60,6 +60,10 @@ class Catalogue:
         series = self._series.get(stream)
         return f"{series.device}/{series.stream}" if series else f"#{stream}"
 
+    def series_of(self, stream: int) -> Series | None:
+        """What the birth says of one stream, None when it does not name it."""
+        return self._series.get(stream)
+
     def row_of(self, stream: int) -> int:
         """The ledger's id of one stream."""
         row = int(self.rows_of[stream]) if 0 <= stream < len(self.rows_of) else -1

@@ -5,7 +5,7 @@ set -eu
 
 # program:package
 NEEDED='mosquitto:mosquitto influxd:influxdb victoria-metrics:victoria-metrics nginx:nginx-light
-faketime:faketime ip:iproute2 openssl:openssl strace:strace'
+chromium:chromium faketime:faketime ip:iproute2 openssl:openssl strace:strace'
 
 # path:package, of what has no program
 FILES='usr/lib/python3/dist-packages/gi/__init__.py:python3-gi

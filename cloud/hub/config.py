@@ -83,6 +83,12 @@ class Retention(Section):
     round_s: float = Field(60.0, ge=0, le=86_400)
 
 
+class ConsoleSettings(Section):
+    """The console, at `/` of the hub."""
+
+    enabled: bool = True
+
+
 class HubMetrics(Metrics):
     """Where Prometheus finds the hub's own figures. The port is neither a gateway's nor the collector's."""
 
@@ -110,6 +116,7 @@ class HubConfig(Section):
     alerts: AlertSettings = AlertSettings()
     retention: Retention = Retention()
     metrics: HubMetrics | None = None
+    console: ConsoleSettings = ConsoleSettings()
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

@@ -25,6 +25,9 @@ from cloud.hub.problems import Busy, NotAllowed, NoToken
 from cloud.stores.base import Store
 from contract.readings import Quality, Reason, Value
 
+SESSION = "weinao_session"
+"""The console's cookie."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -116,6 +119,13 @@ class Tokens(Protocol):
         """
 
 
+class Sessions(Protocol):
+    """Who is logged in at the console."""
+
+    async def reader_of(self, secret: str) -> Reader | None:
+        """Who is behind the cookie; None when nobody is any more."""
+
+
 class Gate:
     """So many at once, so many that wait; the rest is told to come later. One event loop."""
 
@@ -152,6 +162,7 @@ class Hub:
     ledger_file: Path
     queries: Gate = field(default_factory=Gate)
     now_ns: Callable[[], int] = time.time_ns
+    sessions: Sessions | None = None
 
 
 def hub_of(connection: HTTPConnection) -> Hub:
@@ -165,12 +176,21 @@ _bearer = HTTPBearer(auto_error=False, description="A token of `weinao-cloud tok
 
 
 async def reader_of(request: Request, _: Annotated[object, Depends(_bearer)]) -> Reader:
-    """Who asks: `Authorization: Bearer TOKEN`, or Basic with the token as password. Raises NoToken."""
+    """Who asks: `Authorization: Bearer TOKEN`, or Basic with the token as password. Raises NoToken.
+
+    The console's cookie opens what only reads: so its pages link to downloads, and no other site can make changes.
+    """
+    hub = hub_of(request)
     secret = secret_in(request.headers.get("authorization", ""))
+    cookie = request.cookies.get(SESSION)
+    if not secret and cookie and hub.sessions is not None and request.method in {"GET", "HEAD"}:
+        if (logged_in := await hub.sessions.reader_of(cookie)) is not None:
+            return logged_in
+        raise NoToken("this session is over; log in again")
     if not secret:
         raise NoToken("send the header 'Authorization: Bearer TOKEN'; your department's administrator has tokens")
     peer = request.client.host if request.client else ""
-    found = await hub_of(request).tokens.reader_of(secret, peer)
+    found = await hub.tokens.reader_of(secret, peer)
     if found is None:
         raise NoToken("this token is unknown, expired or revoked")
     return found

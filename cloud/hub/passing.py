@@ -5,6 +5,7 @@ the second half of its event id, today and after any restart.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from cloud.tail import TailFrame
 from cloud.validation import Catalogue, check, refuse_implausible
 from contract import frame as frames
 from contract.errors import FrameError
-from contract.readings import Bytes, Ints, Value, quality_of, reason_of
+from contract.readings import Bytes, Ints, Value, gap, quality_of, reason_of
 from contract.topics import GatewayPath
 
 MAX_FUTURE_NS = 86_400 * 1_000_000_000
@@ -34,9 +35,22 @@ class Column:
     places: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples of a stream were due until a time and are not there. status: contract.readings.gap."""
+
+    number: int
+    time_ns: int
+    status: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Passed:
-    """A frame that passed. `columns` in the order of its tables; only streams that the catalogue has."""
+    """A frame that passed. `columns` in the order of its tables; only streams that the catalogue has.
+
+    gaps: what the gateway says of samples that are not there. quiet: (number, time of the last sample) of those
+    that stayed within their deadband for a while: they are alive, and have not moved.
+    """
 
     id: int
     seen_ns: int
@@ -44,6 +58,8 @@ class Passed:
     boot: int
     sequence: int
     columns: tuple[Column, ...]
+    gaps: tuple[Gap, ...] = ()
+    quiet: tuple[tuple[int, int], ...] = ()
 
 
 class UnknownEpoch(Exception):
@@ -100,7 +116,30 @@ class Decoder:
                         numbered[rows, at].tolist(),
                     )
                 )
-        return Passed(one.id, one.time_ns, one.path, header.boot, header.sequence, tuple(columns))
+        more = self._gaps(decoded.gaps, catalogue), self._quiet(decoded.counters, catalogue)
+        return Passed(one.id, one.time_ns, one.path, header.boot, header.sequence, tuple(columns), *more)
+
+    def _gaps(self, gaps: Sequence[frames.Gap], catalogue: Catalogue) -> tuple[Gap, ...]:
+        return tuple(
+            Gap(number, one.last_ns, gap(one.reason))
+            for one in gaps
+            for stream in one.streams
+            if (number := self._number(stream, catalogue)) is not None
+        )
+
+    def _quiet(self, counters: frames.Counters | None, catalogue: Catalogue) -> tuple[tuple[int, int], ...]:
+        if counters is None:
+            return ()
+        return tuple(
+            (number, int(counters.until_ns[at]))
+            for at in np.flatnonzero(counters.suppressed).tolist()
+            if (number := self._number(int(counters.streams[at]), catalogue)) is not None
+        )
+
+    def _number(self, stream: int, catalogue: Catalogue) -> int | None:
+        named = catalogue.series_of(stream)
+        entry = None if named is None else self._entries.by_key((named.path, named.device, named.stream))
+        return None if entry is None else entry.number
 
     def knows(self, path: GatewayPath, epoch: int) -> bool:
         """Whether the birth of this epoch was found."""

@@ -10,11 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 
 import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from cloud.births_read import BirthsReader
 from cloud.commands_purge import purge_handler
 from cloud.commands_state import state_of
 from cloud.config import CloudConfig
+from cloud.console import api_devices
+from cloud.console.sessions import Sessions
+from cloud.console.watch import Watch
 from cloud.hub import api_alerts, api_catalogue, api_history, api_ledger, api_live, api_quality, api_tokens
 from cloud.hub.alert_store import AlertStore
 from cloud.hub.alerts import Alerts
@@ -54,6 +59,7 @@ ROUTERS = (
     api_alerts.router,
     sensorthings.router,
     api_tokens.router,
+    api_devices.router,
 )
 ANCHOR_S = 60.0
 GRACE_S = 3
@@ -81,6 +87,8 @@ class Parts:
     purger: Purger
     purges: PendingPurges
     figures: Figures
+    watch: Watch
+    sessions: Sessions
 
     def close(self) -> None:
         """Release files and connections."""
@@ -108,6 +116,8 @@ async def make(config: CloudConfig, store: Store) -> Parts:
     decoder = Decoder(births, catalogue)
     feed = Feed(tail, decoder, catalogue)
     tokens, audit = TokenBook(database), Audit(database)
+    watch = Watch(catalogue, feed, config.data.ledger)
+    feed.listeners.append(watch)
     live = Live(
         feed,
         tail,
@@ -118,7 +128,8 @@ async def make(config: CloudConfig, store: Store) -> Parts:
         may_go_on=tokens.still_good,
     )
     queries = Gate(settings.history.running, settings.history.waiting)
-    hub = Hub(catalogue, feed, live, store, audit, tokens, config.data.ledger, queries)
+    sessions = Sessions(database, tokens)
+    hub = Hub(catalogue, feed, live, store, audit, tokens, config.data.ledger, queries, sessions=sessions)
     link = HubLink(config.mqtt, f"{config.collector.name}-hub")
     quality = Quality(database, catalogue, config.data.ledger, settings.quality)
     feed.listeners.append(quality.observer)
@@ -135,7 +146,7 @@ async def make(config: CloudConfig, store: Store) -> Parts:
     figures = Figures(catalogue, feed, live, link, republisher, retainer, alerts, purges)
     return Parts(
         database, births, tail, catalogue, feed, tokens, audit, hub, quality, alerts, link, republisher, retainer,
-        purger, purges, figures,
+        purger, purges, figures, watch, sessions,
     )  # fmt: skip
 
 
@@ -200,6 +211,7 @@ async def _run(parts: Parts, store: Store, server: uvicorn.Server, listening: so
             group.create_task(_anchoring(parts), name="hub anchors"),
             group.create_task(parts.retainer.run(), name="hub retention"),
             group.create_task(parts.purges.run(), name="hub purges"),
+            group.create_task(parts.watch.run(parts.feed.ready), name="hub watch"),
         ]
         if parts.republisher is not None:
             tasks.append(group.create_task(parts.republisher.run(), name="hub republication"))
@@ -261,14 +273,16 @@ async def _keep_tokens_fresh(tokens: TokenBook) -> None:
 
 
 def _server(config: HubConfig, parts: Parts) -> uvicorn.Server:
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # not a line for each page that somebody opens
     app = create_app(parts.hub, ROUTERS, version=_version())
-    app.state.quality, app.state.alerts = parts.quality, parts.alerts
+    app.state.quality, app.state.alerts, app.state.watch = parts.quality, parts.alerts, parts.watch
     settings = uvicorn.Config(
-        app,
+        _with_console(app, parts) if config.console.enabled else app,
         log_config=None,
         access_log=False,
         server_header=False,
-        lifespan="off",
+        lifespan="on" if config.console.enabled else "off",
+        http="h11",  # its bound below; httptools has none
         root_path=config.root_path,
         timeout_graceful_shutdown=GRACE_S,
         ws_max_size=64 * 1024,
@@ -281,6 +295,13 @@ def _server(config: HubConfig, parts: Parts) -> uvicorn.Server:
     except OSError as error:
         raise ConfigError([f"hub.tls: {error}"]) from None
     return _Server(settings)
+
+
+def _with_console(app: FastAPI, parts: Parts) -> ASGIApp:
+    from cloud.console.app import beside
+    from cloud.console.visit import Console
+
+    return beside(app, Console(parts.hub, parts.watch, parts.quality, parts.alerts, parts.sessions, parts.tokens))
 
 
 def _listen(config: HubConfig) -> socket.socket:

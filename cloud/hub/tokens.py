@@ -101,6 +101,12 @@ class TokenBook:
             return None
         return found.reader if found.good(self._now_ns()) else None
 
+    async def reader_by_id(self, public: str) -> Reader | None:
+        """Whose token this id names, while it is good. For sessions that a token opened."""
+        await self._refresh()
+        found = self._known.get(public)
+        return found[1].reader if found is not None and found[1].good(self._now_ns()) else None
+
     def still_good(self, reader: Reader) -> bool:
         """Whether the token of a connection that goes on opens anything still, by what is in memory."""
         found = self._known.get(reader.token)

@@ -65,6 +65,7 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "`metrics` of the cloud": (cloud_config.CollectorMetrics, metrics_config.Metrics),
     "`hub.metrics`": (hub_config.HubMetrics, metrics_config.Metrics),
     "`hub`": (hub_config.HubConfig, None),
+    "`hub.console`": (hub_config.ConsoleSettings, None),
     "`hub.tls`": (hub_config.ServerTls, None),
     "`hub.state`": (hub_config.State, None),
     "`hub.republish`": (hub_config.Republish, None),

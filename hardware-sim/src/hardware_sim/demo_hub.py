@@ -40,4 +40,5 @@ def show(url: str, made: dict[str, str], say: Callable[[str], None]) -> None:
     for department, token in made.items():
         name = department.split()[0].upper()
         say(f"  {name}={token}   # {department}")
+    say(f"  console    http://127.0.0.1:{port}/   (log in with one of these tokens)")
     say(f'  try: curl -H "Authorization: Bearer $WATER" http://127.0.0.1:{port}/api/v1/latest   (more: docs/hub.md)')

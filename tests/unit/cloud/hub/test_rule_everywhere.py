@@ -43,6 +43,7 @@ ELSEWHERE = {
     "/api/v1/me": "about the token",
     "/api/v1/quality": "test_quality.py: figures hold no value",
     "/api/v1/quality/report": "test_quality.py",
+    "/api/v1/devices": "test_console_rows.py: how a device does, under the rule of figures; no value",
     "/api/v1/alerts": "test_alerts.py: the value only to who may read the stream",
     "/api/v1/alerts/channels": "operators only: no stream",
 }
