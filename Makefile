@@ -36,7 +36,7 @@ lock: .venv/.ready
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --all-extras pyproject.toml hardware-sim/pyproject.toml -o requirements-dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --custom-compile-command 'make lock' --extra modbus --extra serial --extra vision --extra cloud --extra hub pyproject.toml -o requirements.txt
+	  --custom-compile-command 'make lock' --extra modbus --extra serial --extra vision --extra page --extra cloud --extra hub pyproject.toml -o requirements.txt
 
 clean:
 	rm -rf .venv demo-data

@@ -99,7 +99,7 @@ def wire(config: GatewayConfig, registry: DriverRegistry) -> runtime.Parts:
     datings.begin(boot, resumed.newest_ns, machine.boottime_ns())
     uplink = Uplink(decode_birth(birth).path, outbox, file.mqtt, file.publish, boot=boot, epoch=epoch, datings=datings)
     status = Status(file.gateway.id, clock, supervisor, pipeline, packer, outbox, uplink, eyes)
-    return runtime.Parts(config, machine, clock, datings, supervisor, packer, outbox, uplink, status, eyes, taps)
+    return runtime.Parts(config, machine, clock, datings, supervisor, packer, outbox, uplink, status, eyes, taps, epoch)
 
 
 def _open_outbox(section: OutboxSection, state: Callable[[], bytes], disk: Disk | None) -> Outbox:

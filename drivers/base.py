@@ -226,6 +226,24 @@ class Explains(Protocol):
         """By stream name, for those that the last poll could not have: what the device said, and where."""
 
 
+class Tap(Protocol):
+    """Who is shown the bytes of a bus while a technician looks. It never waits and never raises."""
+
+    def sent(self, data: bytes, meaning: str) -> None:
+        """These bytes go out; `meaning` says in words what they ask for, where the driver knows."""
+
+    def heard(self, data: bytes) -> None:
+        """These bytes came in, in whatever pieces the system delivers."""
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """A bus that can show the bytes on its wire."""
+
+    def tap(self, tap: Tap | None) -> None:
+        """Show `tap` every byte from now on, as it is on the wire; None ends it. May be called in any state."""
+
+
 class ListeningBus(Bus, Protocol):
     """A bus whose devices speak when they like."""
 

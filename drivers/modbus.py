@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from contract.errors import DeviceUnavailable
 from contract.readings import Reason, Value, gap
-from drivers.base import Block, Driver, Scan, StreamSpec
+from drivers.base import Block, Driver, Scan, StreamSpec, Tap
 from drivers.modbus_decode import encode
 from drivers.modbus_frame import ILLEGAL_ADDRESS, Call, exception_text, hex_of, write_call
 from drivers.modbus_link import Link
@@ -204,6 +204,10 @@ class ModbusBus:
     def last_exchange(self, device: str) -> str:
         """Hex of the device's last request frame and reply PDU, for a technician with the manual; empty before any."""
         return hex_of(self._frames.get(device, ()))
+
+    def tap(self, tap: Tap | None) -> None:
+        """Show `tap` every request and reply as frames on the wire (inside TLS); None ends it."""
+        self._link.tap = tap
 
     async def _ask(self, device: ModbusDevice, call: Call) -> bytes:
         try:

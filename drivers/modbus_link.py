@@ -21,6 +21,7 @@ from contextlib import suppress
 
 from contract.errors import DeviceUnavailable
 from contract.readings import Reason
+from drivers.base import Tap
 from drivers.modbus_channel import Channel, open_serial, open_socket
 from drivers.modbus_frame import Call, Framing, GarbageError, Mbap, Rtu, read_call
 from drivers.modbus_spec import ModbusBusSpec
@@ -45,6 +46,7 @@ class Link:
         self._late: dict[int, dict[bytes, float]] = {}
         self.last_request = b""
         self.last_reply = b""
+        self.tap: Tap | None = None
 
     async def open(self) -> Channel:
         """Connect anew. Raises DeviceUnavailable."""
@@ -69,6 +71,8 @@ class Link:
     def on_data(self, data: bytes) -> None:
         """What the channel heard."""
         self._heard_at = asyncio.get_running_loop().time()
+        if self.tap is not None:
+            self.tap.heard(data)
         waiting, call = self._waiting, self._call
         if waiting is None or call is None or waiting.done():
             self._disturbed = True
@@ -121,6 +125,8 @@ class Link:
         timer = loop.call_later(self._spec.timeout_s + line_s, _expire, self._waiting)
         settled = False
         try:
+            if self.tap is not None:
+                self.tap.sent(request, f"unit {call.unit}: {call.where}")
             self._channel.write(request)
             pdu = await self._waiting
             settled = not self._buffer and self._framing.foreign == foreign

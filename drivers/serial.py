@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from contract.errors import DeviceUnavailable
 from contract.readings import ABSENT, Reason, Value, gap
-from drivers.base import Block, Bus, BusSpec, DeviceSpec, Driver, Scan, StreamSpec, Timeout
+from drivers.base import Block, Bus, BusSpec, DeviceSpec, Driver, Scan, StreamSpec, Tap, Timeout
 from drivers.serial_binary import BinaryFormat, BinaryMessage, FrameScanner, Hex, bytes_of_hex
 from drivers.serial_port import Chunk, Line, Parity, SerialPort, boottime_ns
 from drivers.serial_samples import (
@@ -158,6 +158,10 @@ class _SerialBus:
     def overrun_bytes(self) -> int:
         """Bytes that came while nobody read, beyond what is kept waiting."""
         return self._port.overrun_bytes
+
+    def tap(self, tap: Tap | None) -> None:
+        """Show `tap` every byte of the port from now on; None ends it."""
+        self._port.tap = tap
 
     async def open(self) -> None:
         """Open the port. Raises DeviceUnavailable."""

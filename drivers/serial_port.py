@@ -22,6 +22,7 @@ import serial
 
 from contract.errors import DeviceUnavailable
 from contract.readings import Reason
+from drivers.base import Tap
 
 BY_ID = Path("/dev/serial/by-id")
 READ_BYTES = 4096
@@ -70,6 +71,7 @@ class SerialPort:
         self.line = line
         self.overrun_bytes = 0
         self.opened_ns = 0
+        self.tap: Tap | None = None
         self._clock = clock
         self._device: serial.Serial | None = None
         self._opening: asyncio.Future[None] | None = None
@@ -142,6 +144,8 @@ class SerialPort:
     async def write(self, data: bytes, timeout_s: float) -> None:
         """Hand every byte to the port. Raises DeviceUnavailable."""
         self._require_open()
+        if self.tap is not None:
+            self.tap.sent(data, "")
         left = memoryview(data)
         try:
             async with asyncio.timeout(timeout_s):
@@ -179,6 +183,8 @@ class SerialPort:
             self._lost(os.strerror(error.errno or errno.EIO))
             return
         now_ns = self._clock()
+        if data and self.tap is not None:
+            self.tap.heard(data)
         if not data:
             # A raw tty answers "no bytes" when hung up, but also when discard() took them after it became readable.
             if self._hung_up():

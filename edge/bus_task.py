@@ -18,7 +18,7 @@ import numpy as np
 
 from contract.errors import DeviceUnavailable
 from contract.readings import Reason
-from drivers.base import Block, Bus, ListeningBus, PolledBus, Scan
+from drivers.base import Block, Bus, ListeningBus, PolledBus, Scan, Tap, Tapped
 from edge.clock import Clock
 from edge.device import DeviceHealth
 from edge.streams import Indices
@@ -218,6 +218,9 @@ class PolledBusTask:
         self._bus = cast("PolledBus", connection.run.bus)
         self._sink = sink
         self._clock = clock
+        # A technician's test takes its turn between two polls, and none after the last.
+        self._turn = asyncio.Lock()
+        self._over = False
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Poll until `stopping`; the poll in progress is finished."""
@@ -235,7 +238,31 @@ class PolledBusTask:
                 number, due_ns = turn
                 agenda.put(number, await self._tick(scans[number], due_ns))
         finally:
+            self._over = True
             await self._connection.close()
+
+    async def ask_now(self, scan: Scan, tap: Tap) -> tuple[Block, float]:
+        """What a scan brings outside its schedule, when the poll in progress is over, and the seconds it took.
+
+        tap: shown the bytes, where the driver can.
+
+        Nothing was due, so no book and no stream knows of it; but a device that answers is well again at once. Ticks
+        that it holds up are accounted as of any slow poll. Raises DeviceUnavailable, which is no reason to back off.
+        """
+        async with self._turn:
+            if self._over:
+                raise DeviceUnavailable(Reason.GATEWAY_OFF, "the gateway stops")
+            try:
+                await self._connection.open()
+                began_ns = self._clock.boottime_ns()
+                block = await guarded(_tapped(self._bus, scan, tap))
+            except DeviceUnavailable as error:
+                if error.whole_bus or isinstance(error, Defect):
+                    await self._connection.failed(scan, error)
+                raise
+            took_s = (self._clock.boottime_ns() - began_ns) / 1e9
+            self._connection.good(scan, took_s)
+            return block, took_s
 
     async def _tick(self, scan: Scan, due_ns: int) -> int:
         """Give every tick up to now its outcome; returns when the next is due."""
@@ -268,16 +295,27 @@ class PolledBusTask:
         self._sink.miss(scan, first_ns, last_ns, count, reason)
 
     async def _poll(self, scan: Scan, due_ns: int) -> None:
-        try:
-            await self._connection.open()
-            began_ns = self._clock.boottime_ns()
-            block = await guarded(_fitting(self._bus, scan))
-        except DeviceUnavailable as error:
-            await self._connection.failed(scan, error)
-            self._sink.miss(scan, due_ns, due_ns, 1, error.reason)
-            return
-        self._connection.good(scan, (self._clock.boottime_ns() - began_ns) / 1e9)
+        async with self._turn:
+            try:
+                await self._connection.open()
+                began_ns = self._clock.boottime_ns()
+                block = await guarded(_fitting(self._bus, scan))
+            except DeviceUnavailable as error:
+                await self._connection.failed(scan, error)
+                self._sink.miss(scan, due_ns, due_ns, 1, error.reason)
+                return
+            self._connection.good(scan, (self._clock.boottime_ns() - began_ns) / 1e9)
         self._sink.take(block)
+
+
+async def _tapped(bus: PolledBus, scan: Scan, tap: Tap) -> Block:
+    if not isinstance(bus, Tapped):
+        return await _fitting(bus, scan)
+    bus.tap(tap)
+    try:
+        return await _fitting(bus, scan)
+    finally:
+        bus.tap(None)
 
 
 async def _fitting(bus: PolledBus, scan: Scan) -> Block:

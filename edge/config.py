@@ -4,7 +4,7 @@ One file. Driver-specific parts are validated by the driver's own model; everyth
 here touches a network, a port or a device: `probe` does that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from contract.errors import ConfigError
 from contract.metrics_config import Metrics
 from contract.names import Name
 from drivers.base import BusSpec, DriverRegistry, Spec
+from edge.page_config import Page
 
 MIB = 1024 * 1024
 
@@ -118,6 +119,7 @@ class GatewayFile(Spec):
     status: StatusSection = StatusSection()
     vision: VisionSection = VisionSection()
     metrics: Metrics | None = None
+    page: Page | None = None
     backoff_max_s: float = Field(60, gt=0, le=3600)
 
 
@@ -164,7 +166,7 @@ def load(path: Path, registry: DriverRegistry, *, open_files: bool = False) -> G
     config = GatewayConfig.model_construct(file=beside(file, path.parent), buses=placed)
     if problems := list(_model_problems(data, config.file.vision.folder, buses, registry)):
         raise ConfigError(problems)
-    if open_files and (problems := [*_file_problems(data, config.file.mqtt), *_metrics_problems(data, config.file)]):
+    if open_files and (problems := [*_file_problems(data, config.file.mqtt), *_shown_problems(data, config.file)]):
         raise ConfigError(problems)
     return config
 
@@ -192,15 +194,18 @@ def _file_problems(data: MarkedDict, mqtt: MqttSection) -> Iterable[str]:
         yield problem_at(data, ["mqtt", "tls"], f"these are no PEM certificate and key that belong together: {error}")
 
 
-def _metrics_problems(data: MarkedDict, file: GatewayFile) -> Iterable[str]:
-    """What is wrong with the files that `metrics` names."""
-    if file.metrics is None:
-        return
-    for key, read in (("password_file", file.metrics.credentials), ("tls", file.metrics.context)):
+def _shown_problems(data: MarkedDict, file: GatewayFile) -> Iterable[str]:
+    """What is wrong with the files that `metrics` and `page` name."""
+    reads: list[tuple[str, str, Callable[[], object]]] = []
+    if file.metrics is not None:
+        reads += [("metrics", "password_file", file.metrics.credentials), ("metrics", "tls", file.metrics.context)]
+    if file.page is not None:
+        reads += [("page", "password_file", file.page.password), ("page", "tls", file.page.context)]
+    for section, key, read in reads:
         try:
             read()
         except ConfigError as error:
-            yield problem_at(data, ["metrics", key], error.problems[0].partition(": ")[2])
+            yield problem_at(data, [section, key], error.problems[0].partition(": ")[2])
 
 
 def _model_problems(data: MarkedDict, folder: Path, buses: list[BusSpec], registry: DriverRegistry) -> Iterable[str]:

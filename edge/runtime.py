@@ -7,18 +7,19 @@ see it acknowledged, which is a courtesy: what is not acknowledged is on disk an
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contract import local_socket
-from contract.errors import Fatal
+from contract.errors import ConfigError, Fatal
 from edge.clock import Clock, TrustedClock
 from edge.config import GatewayConfig, GatewayFile
 from edge.dating import Datings
 from edge.eyes import Eyes
 from edge.outbox import Outbox
 from edge.packer import Packer
+from edge.page_config import Page
 from edge.status import Status
 from edge.streams import Entry
 from edge.supervisor import Supervisor
@@ -28,6 +29,7 @@ from edge.uplink import Uplink
 if TYPE_CHECKING:  # loaded only by a gateway that shows metrics
     from edge.metrics import GatewayMetrics
     from edge.metrics_taps import Taps
+    from edge.page.server import PageServer  # ... by one that shows the technician's page
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Parts:
     status: Status
     eyes: Eyes
     taps: "Taps | None"
+    epoch: int
 
 
 async def run(parts: Parts, stopping: asyncio.Event) -> None:
@@ -70,6 +73,8 @@ async def _run(parts: Parts, stopping: asyncio.Event) -> None:
         )
         if parts.taps is not None:
             parts.status.metrics = await stack.enter_async_context(_metrics(parts, parts.taps).serve())
+        if parts.config.file.page is not None:
+            parts.status.page = await stack.enter_async_context(_page(parts, parts.config.file.page))
         parts.clock.check()
         sending = asyncio.create_task(parts.uplink.run(), name="uplink")
         try:
@@ -96,6 +101,17 @@ def _metrics(parts: Parts, taps: "Taps") -> "GatewayMetrics":
     return GatewayMetrics(
         parts.config.file, taps, parts.clock, parts.supervisor, parts.packer, parts.outbox, parts.uplink
     )
+
+
+def _page(parts: Parts, settings: Page) -> AbstractAsyncContextManager["PageServer"]:
+    try:
+        from edge.page import server, site
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"edge", "contract", "drivers"}:
+            raise  # a broken installation, not a missing extra
+        raise ConfigError([f"page: the package {error.name!r} is missing; run: pip install 'weinao[page]'"]) from None
+    shown = site.Site(parts.config, parts.status, parts.supervisor, parts.machine, parts.epoch)
+    return server.serve(settings, shown)
 
 
 def _handlers(status: Status, eyes: Eyes) -> Mapping[str, local_socket.Handler]:

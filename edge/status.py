@@ -15,6 +15,7 @@ from edge.uplink import Uplink
 
 if TYPE_CHECKING:  # loaded only by a gateway that shows metrics
     from contract.metrics_http import MetricsServer
+    from edge.page.server import PageServer  # ... or the technician's page
 
 
 class Status:
@@ -32,6 +33,7 @@ class Status:
         eyes: Eyes,
     ) -> None:
         self.metrics: MetricsServer | None = None
+        self.page: PageServer | None = None
         self._gateway = gateway
         self._clock = clock
         self._supervisor = supervisor
@@ -53,6 +55,7 @@ class Status:
             "outbox": self.outbox({}),
             "cameras": self._eyes.snapshot(),
             "metrics": None if self.metrics is None else self.metrics.told(),
+            "page": None if self.page is None else self.page.told(),
             **self._supervisor.snapshot(),
             "streams": [
                 self._stream(device, stream)

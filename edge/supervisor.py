@@ -49,6 +49,10 @@ class Supervisor:
         jobs = {name: task.run(stopping) for name, task in self._tasks.items()}
         await run_together(jobs, stopping, self._clock, grace_s=self._grace_s)
 
+    def workers(self) -> list[tuple[BusConnection, PolledBusTask | ListeningBusTask]]:
+        """Each bus with what works it."""
+        return list(zip(self._connections, self._tasks.values(), strict=True))
+
     def devices(self) -> dict[str, DeviceHealth]:
         """The health of every device by name."""
         return {name: health for connection in self._connections for name, health in connection.devices.items()}

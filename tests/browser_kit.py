@@ -2,16 +2,19 @@
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebError, sync_playwright
 from servers import ServerMissing
+
+from hardware_sim import demo
 
 ROOT = Path(__file__).resolve().parents[1]
 PHONE, PC = (390, 844), (1440, 900)
@@ -42,14 +45,19 @@ class Demo:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "hardware_sim", "demo", "--folder", str(self.folder / "demo")]
-        with self._log.open("wb") as words:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=words, stderr=subprocess.STDOUT)
-        deadline_s = time.monotonic() + 60
-        while len(self.tokens) < 3:
-            assert self._process.poll() is None, self.words()
-            assert time.monotonic() < deadline_s, self.words()
-            time.sleep(0.2)
-            self.tokens = dict(re.findall(r"^\s+([A-Z]+)=(wn_\S+)", self.words(), re.MULTILINE))
+        with ExitStack() as held:
+            # Another demo may start at this moment and believe the same ports to be free: held, they are not.
+            for port in demo.PORTS:
+                with suppress(OSError):
+                    held.enter_context(socket.create_server(("127.0.0.1", int(port))))
+            with self._log.open("wb") as words:
+                self._process = subprocess.Popen(command, cwd=ROOT, stdout=words, stderr=subprocess.STDOUT)
+            deadline_s = time.monotonic() + 60
+            while len(self.tokens) < 3:
+                assert self._process.poll() is None, self.words()
+                assert time.monotonic() < deadline_s, self.words()
+                time.sleep(0.2)
+                self.tokens = dict(re.findall(r"^\s+([A-Z]+)=(wn_\S+)", self.words(), re.MULTILINE))
         match = re.search(r"hub\s+(http://[\d.:]+)/docs", self.words())
         assert match is not None, self.words()
         self.url = match[1]

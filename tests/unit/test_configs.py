@@ -22,7 +22,7 @@ from contract import broker, metrics_config
 from contract.catalogue import Area, Site
 from drivers import base, base_camera, modbus_spec, replay, serial, serial_binary, serial_samples, serial_text
 from drivers.registry import Registry
-from edge import cli
+from edge import cli, page_config
 from edge import config as edge_config
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +46,8 @@ TABLES: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "`vision`": (edge_config.VisionSection, None),
     "`metrics`": (metrics_config.Metrics, None),
     "`metrics.tls`": (metrics_config.MetricsTls, None),
+    "`page`": (page_config.Page, None),
+    "`page.tls`": (page_config.PageTls, None),
     "The top of the file": (edge_config.GatewayFile, None),
     "A bus": (base.BusSpec, None),
     "A device": (base.DeviceSpec, None),
